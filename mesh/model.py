@@ -1,0 +1,171 @@
+"""Frozen values that every stage shares: who exists, where, and what the control stage made of it.
+
+Nothing here decides, opens or remembers anything. Addresses are `ipaddress` text in canonical form
+("10.0.0.1", "fd00::1"); identifiers are stable 64-bit hashes of names (`stable_id`), so that counters
+kept in shared memory keep their meaning over a restart of the agent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every shared value: immutable, hashable, comparable, and a message as it is."""
+
+
+class FailMode(StrEnum):
+    """What a pod's new connections do while no worker is alive to carry them."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Direction(IntEnum):
+    """Seen from the enrolled pod. The numbers are those of bpf/types.h and cext/engine.h."""
+
+    OUTBOUND = 0
+    INBOUND = 1
+
+
+class Protocol(StrEnum):
+    """What a port is declared to speak. DETECT means: nobody said, the first bytes decide."""
+
+    DETECT = "detect"
+    HTTP = "http"
+    HTTP2 = "http2"
+    TLS = "tls"
+    OPAQUE = "opaque"
+
+
+class Balancer(StrEnum):
+    EWMA = "ewma"
+    ROUND_ROBIN = "round_robin"
+
+
+def stable_id(kind: str, *names: str) -> int:
+    """A non-zero 64-bit id that any process computes alike: blake2b of the names, joined by NUL."""
+    text = "\0".join((kind, *names)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
+
+
+class Workload(Value):
+    """One pod, wherever it runs; what metrics call source or destination."""
+
+    uid: str
+    namespace: str
+    name: str
+    addresses: tuple[str, ...]
+    service_account: str = "default"
+    node: str = ""
+    zone: str = ""
+    owner: str = ""  # the controller's name ("web" for web-5d4f-xyz); the pod's own name if it has none
+    app: str = ""
+    version: str = ""
+    host_network: bool = False
+
+    @property
+    def id(self) -> int:
+        return stable_id("workload", self.uid)
+
+
+class Pod(Value):
+    """A pod of this node together with how Seine shall treat it."""
+
+    workload: Workload
+    netns: str  # path of its network namespace
+    cgroup: str = ""  # path of its leaf in the cgroup2 tree; empty: unknown, the prover says so
+    enrolled: bool = False
+    fail_mode: FailMode = FailMode.OPEN
+    shortcut: bool = False
+    skip_inbound_ports: frozenset[int] = frozenset()
+    skip_outbound_ports: frozenset[int] = frozenset()
+    opaque_ports: frozenset[int] = frozenset()
+    refused: str = ""  # a sentence: why it cannot be enrolled although it asks for it
+
+
+class Endpoint(Value):
+    """One address behind a service port."""
+
+    address: str
+    port: int
+    workload_uid: str = ""
+    ready: bool = True
+    weight: int = 1
+    zone: str = ""
+
+
+class ServicePort(Value):
+    port: int
+    name: str = ""
+    protocol: Protocol = Protocol.DETECT
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class Service(Value):
+    namespace: str
+    name: str
+    vips: tuple[str, ...] = ()  # empty for a headless service
+    ports: tuple[ServicePort, ...] = ()
+    balancer: Balancer = Balancer.EWMA
+
+    @property
+    def id(self) -> int:
+        return stable_id("service", self.namespace, self.name)
+
+
+class Snapshot(Value):
+    """Everything the source knows at one moment. `errors`: sentences with file, line and reason for what was refused."""
+
+    services: tuple[Service, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+class Destination(Value):
+    """What the connect hook knows of one address. `port` 0: any port of a pod's address.
+
+    `backends` are the ready endpoints that the kernel's own small picker uses while no worker lives;
+    `service` says that an empty list means "refuse" (a Service without endpoints) and not "go direct".
+    """
+
+    address: str
+    port: int
+    service: bool
+    backends: tuple[tuple[str, int], ...] = ()
+
+
+class PlanEndpoint(Value):
+    """One choice of a plan. `slot` >= 0: a pod of this node, dialled from inside its own namespace; -1: from the source's."""
+
+    id: int  # Workload.id, or stable_id("address", address) where no workload is known
+    address: str
+    port: int  # 0: the port that was asked for
+    slot: int = -1
+    weight: int = 1
+
+
+class Plan(Value):
+    """What the engine does with connections to one address; looked up by {address, port}, then {address, 0}."""
+
+    address: str
+    port: int
+    service: int = 0  # Service.id, 0 when no service is meant
+    protocol: Protocol = Protocol.DETECT
+    balancer: Balancer = Balancer.EWMA
+    endpoints: tuple[PlanEndpoint, ...] = ()
+
+
+class PodState(StrEnum):
+    """What `seine status` and the metric say of a pod."""
+
+    CAPTURED = "captured"
+    BYPASSING = "bypassing"
+    OPEN = "open"
+    CLOSED = "closed"
+    LEAKING = "leaking"
+    REFUSED = "refused"
