@@ -169,3 +169,28 @@ class PodState(StrEnum):
     CLOSED = "closed"
     LEAKING = "leaking"
     REFUSED = "refused"
+
+
+class Series(Value):
+    """What one worker slot has counted for one kind of traffic since it was made; every number only ever grows.
+
+    `source`, `service` and `endpoint` are ids (0: unknown). `count` is finished requests (HTTP only); `opened` and
+    `closed` are connections (opaque only, where `code` is 0 and `count` stays 0). Bytes are bodies and payload,
+    seen from the client: request bytes flow to the server. `histogram`: requests per latency bucket; the bounds of
+    the buckets are the engine's. `flag`: Envoy's response flag, empty for none.
+    """
+
+    source: int
+    service: int
+    endpoint: int
+    direction: Direction
+    protocol: str  # "http" or "tcp": what was detected, not what was declared
+    code: int
+    flag: str
+    count: int
+    opened: int
+    closed: int
+    request_bytes: int
+    response_bytes: int
+    duration_us_sum: int
+    histogram: tuple[int, ...]
