@@ -174,10 +174,12 @@ class PodState(StrEnum):
 class Series(Value):
     """What one worker slot has counted for one kind of traffic since it was made; every number only ever grows.
 
-    `source`, `service` and `endpoint` are ids (0: unknown). `count` is finished requests (HTTP only); `opened` and
-    `closed` are connections (opaque only, where `code` is 0 and `count` stays 0). Bytes are bodies and payload,
-    seen from the client: request bytes flow to the server. `histogram`: requests per latency bucket; the bounds of
-    the buckets are the engine's. `flag`: Envoy's response flag, empty for none.
+    `source`, `service` and `endpoint` are ids (0: unknown). `count` is finished requests. `opened` and `closed` are
+    client connections: of opaque ones with their endpoint; of HTTP ones under endpoint 0 and code 0, because their
+    requests may have gone to many. A worker that takes over the counters of a dead one lets `closed` catch up with
+    `opened` first. Bytes are bodies or payload, seen from the client: request bytes flow to the server. `code` 0: no
+    response. `flag`: Envoy's response flag, empty for none. `histogram`: requests per latency bucket; the bounds of
+    the buckets are the engine's, the last bucket has none.
     """
 
     source: int
