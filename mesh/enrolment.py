@@ -1,0 +1,138 @@
+"""Which pods are in the mesh now: the wanted ones, as far as their namespaces exist, made so step by step.
+
+Order is everything here. In: listeners, workers, plans, destinations, and only then the hooks, so that nothing is
+captured that nobody can carry. Out: the hooks first. A pod is known by its namespace's cookie, which no two
+namespaces of one boot share; a slot is its index in the kernel's tables and survives the agent in pinned maps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+
+import msgspec
+
+from mesh.capture import Kernel
+from mesh.capture.sockets import SocketFactory
+from mesh.control import compile_destinations, compile_plans
+from mesh.forward.fleet import Fleet, ServedPod
+from mesh.forward.messages import AddPod
+from mesh.model import Direction, Pod, Snapshot
+from mesh.node import netns
+
+log = logging.getLogger("seine.agent")
+SLOTS_MAX = 4096
+
+
+class Member(msgspec.Struct):
+    """A pod that is in."""
+
+    pod: Pod
+    slot: int
+    cookie: int
+    inode: int
+
+
+class Enrolment:
+    def __init__(self, kernel: Kernel, factory: SocketFactory, fleet: Fleet) -> None:
+        self._kernel, self._factory, self._fleet = kernel, factory, fleet
+        self._lock = asyncio.Lock()
+        self.members: dict[str, Member] = {}  # by workload uid
+        self.problems: dict[str, str] = {}  # uid -> why a pod that should be in is not
+
+    async def apply(self, snapshot: Snapshot) -> None:
+        """Make the node as the snapshot wants it. Safe to call again with the same one: it repairs."""
+        async with self._lock:
+            wanted = {pod.workload.uid: pod for pod in snapshot.pods if pod.enrolled and not pod.refused}
+            self.problems = {pod.workload.uid: pod.refused for pod in snapshot.pods if pod.refused}
+            self._remove(uid for uid in list(self.members) if not self._stays(uid, wanted))
+            entering = [member for pod in wanted.values() if (member := await self._prepare(pod))]
+            self._compile(snapshot)
+            for member in entering:
+                self._enter(member)
+            self._fleet.synced()
+            self._forget_strangers()
+
+    def _stays(self, uid: str, wanted: dict[str, Pod]) -> bool:
+        member, pod = self.members[uid], wanted.get(uid)
+        return pod is not None and pod.netns == member.pod.netns and not netns.gone(pod.netns, member.inode)
+
+    def _remove(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            member = self.members.pop(uid)
+            self._kernel.unenrol(member.slot)
+            gone = netns.gone(member.pod.netns, member.inode)
+            self._fleet.remove_pod(member.slot, close_connections=gone)
+            log.info("pod %s left the mesh%s", uid, " with its network namespace" if gone else "")
+
+    async def _prepare(self, pod: Pod) -> Member | None:
+        """Listeners made and told to the workers; None when there is nothing to do or it cannot be done."""
+        uid = pod.workload.uid
+        if (known := self.members.get(uid)) is not None and known.pod == pod:
+            return None
+        try:
+            if netns.is_host(pod.netns):
+                raise OSError("its network namespace is the host's; all host-network pods share it")
+            cookie, inode = netns.cookie(pod.netns), netns.inode(pod.netns)
+            slot = known.slot if known else self._slot(cookie)
+            listeners = await self._listeners(pod, slot, cookie, known)
+        except OSError as error:
+            self.problems[uid] = error.strerror or str(error)
+            return None
+        member = Member(pod, slot, cookie, inode)
+        self.members[uid] = member
+        told = AddPod(
+            slot=slot,
+            cookie=cookie,
+            source=pod.workload.id,
+            addresses=pod.workload.addresses,
+            opaque_ports=tuple(sorted(pod.opaque_ports)),
+        )
+        self._fleet.add_pod(ServedPod(told, pod.netns, listeners))
+        return member
+
+    def _slot(self, cookie: int) -> int:
+        """The slot that a former agent gave this namespace, or a free one."""
+        found = self._kernel.slots()
+        for slot, owner in found.items():
+            if owner == cookie:
+                return slot
+        used = found.keys() | {member.slot for member in self.members.values()}
+        free = next((slot for slot in range(SLOTS_MAX) if slot not in used), None)
+        if free is None:
+            raise OSError(f"all {SLOTS_MAX} places for pods of this node are taken")
+        return free
+
+    async def _listeners(self, pod: Pod, slot: int, cookie: int, known: Member | None) -> list[int]:
+        if known is not None:
+            return self._fleet.pods[slot].listeners
+        owner, inherited = self._fleet.inherited.pop(slot, (0, []))
+        if owner == cookie:
+            return inherited
+        for fd in inherited:
+            os.close(fd)
+        return list(await self._factory.listeners(pod.netns))
+
+    def _compile(self, snapshot: Snapshot) -> None:
+        slots = {uid: member.slot for uid, member in self.members.items()}
+        self._fleet.set_plans(compile_plans(snapshot, slots))
+        self._kernel.set_destinations(compile_destinations(snapshot))
+
+    def _enter(self, member: Member) -> None:
+        listeners = self._fleet.pods[member.slot].listeners
+        for direction, fd in zip(Direction, listeners, strict=True):
+            self._kernel.set_listener(member.slot, direction, fd)
+        namespace = os.open(member.pod.netns, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._kernel.enrol(member.slot, member.pod, namespace, member.cookie)
+        finally:
+            os.close(namespace)
+        log.info("pod %s is in the mesh, slot %d", member.pod.workload.uid, member.slot)
+
+    def _forget_strangers(self) -> None:
+        """Slots that a former agent filled and that nobody wants now."""
+        ours = {member.slot for member in self.members.values()}
+        for slot in self._kernel.slots().keys() - ours:
+            self._kernel.unenrol(slot)

@@ -1,0 +1,194 @@
+"""The worker's side of the conversation: the agent's words become engine commands, the engine's events become words.
+
+It decides nothing. While no agent is there, connections without a plan pass through to where they were going, and
+wanted sockets are asked for again at the next meeting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from mesh.aio.channel import Channel, ChannelClosed
+from mesh.forward import messages as say
+from mesh.forward.engine import Engine, EngineConfig, NeedPlan, NeedSockets
+from mesh.model import Direction
+
+log = logging.getLogger("seine.worker")
+DRAIN_CHECK_SECONDS = 0.2
+
+
+class Carrier:
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+        self.drained = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._engine: Engine | None = None
+        self._channel: Channel | None = None
+        self._pods: dict[int, tuple[int, list[int]]] = {}  # slot -> netns cookie, listener descriptors (the engine's)
+        self._plans: set[tuple[str, int]] = set()
+        self._named_pods: set[int] = set()
+        self._named_plans: set[tuple[str, int]] = set()
+        self._wanted: dict[tuple[int, int], int] = {}  # {slot, family} -> sockets asked for and not yet here
+        self._drain_seconds = 30.0
+
+    # --- the conversation
+
+    def meet(self, channel: Channel) -> None:
+        """A (new) agent answered: say who we are and what we hold."""
+        self._channel = channel
+        self._named_pods.clear()
+        self._named_plans.clear()
+        self._wanted.clear()
+        self._say(say.Hello(worker=self.worker, pid=os.getpid(), pods=len(self._pods)))
+        for slot, (cookie, listeners) in self._pods.items():
+            self._say(say.HavePod(slot=slot, cookie=cookie), listeners)
+
+    def part(self) -> None:
+        self._channel = None
+
+    def _say(self, message: say.Message, descriptors: list[int] | None = None) -> bool:
+        if self._channel is None:
+            return False
+        try:
+            self._channel.send(say.encode(message), descriptors)
+        except ChannelClosed:
+            return False
+        return True
+
+    def obey(self, message: say.FromAgent, descriptors: list[int]) -> None:
+        """Carry out one message; the descriptors belong to the engine from here on."""
+        match message:
+            case say.Welcome():
+                self._welcome(message, descriptors)
+            case say.AddPod():
+                self._add_pod(message, descriptors)
+            case say.RemovePod(slot=slot, close_connections=close):
+                self._remove_pod(slot, close)
+            case say.SetPlans(plans=plans):
+                self._set_plans(plans)
+            case say.RemovePlans(keys=keys):
+                self._remove_plans(keys)
+            case say.Synced():
+                self._forget_unnamed()
+            case say.NoPlan(connection=connection):
+                self.engine.no_plan(connection)
+            case say.Sockets():
+                self._stock(message, descriptors)
+            case say.Drain():
+                self.drain()
+        self._react()
+
+    # --- commands
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            raise RuntimeError("the agent spoke before its Welcome")
+        return self._engine
+
+    def _welcome(self, message: say.Welcome, descriptors: list[int]) -> None:
+        stats, heartbeat = descriptors
+        self._drain_seconds = message.drain_seconds
+        if self._engine is None:
+            config = EngineConfig(banner=f"seine {message.node}\n".encode())
+            self._engine = Engine(config, stats, heartbeat, self.worker)
+            self._loop.add_reader(self._engine.fd, self._react)
+        else:
+            self._engine.rebind(stats, heartbeat)
+
+    def _add_pod(self, message: say.AddPod, listeners: list[int]) -> None:
+        slot = message.slot
+        self._named_pods.add(slot)
+        known = self._pods.get(slot)
+        if known is not None and known[0] != message.cookie:
+            self._remove_pod(slot, close_connections=True)
+            known = None
+        self.engine.add_pod(slot, message.source, message.addresses, message.opaque_ports)
+        if known is not None:
+            _close_all(listeners)
+            return
+        self._pods[slot] = (message.cookie, listeners)
+        for direction, fd in zip(Direction, listeners, strict=True):
+            self.engine.add_listener(slot, direction, fd)
+
+    def _remove_pod(self, slot: int, close_connections: bool) -> None:
+        self._named_pods.discard(slot)
+        if self._pods.pop(slot, None) is not None:
+            self.engine.remove_pod(slot, close_connections)
+        for key in [key for key in self._wanted if key[0] == slot]:
+            del self._wanted[key]
+
+    def _set_plans(self, plans: tuple[say.Plan, ...]) -> None:
+        for plan in plans:
+            self.engine.set_plan(plan)
+            self._plans.add((plan.address, plan.port))
+            self._named_plans.add((plan.address, plan.port))
+
+    def _remove_plans(self, keys: tuple[tuple[str, int], ...]) -> None:
+        for address, port in keys:
+            self.engine.remove_plan(address, port)
+            self._plans.discard((address, port))
+            self._named_plans.discard((address, port))
+
+    def _forget_unnamed(self) -> None:
+        for slot in set(self._pods) - self._named_pods:
+            self._remove_pod(slot, close_connections=True)
+        self._remove_plans(tuple(self._plans - self._named_plans))
+
+    def _stock(self, message: say.Sockets, descriptors: list[int]) -> None:
+        self._wanted.pop((message.slot, message.family), None)
+        if message.error:
+            log.warning("no sockets for slot %d: %s", message.slot, message.error)
+        if message.slot in self._pods:
+            self.engine.add_sockets(message.slot, message.family, descriptors)
+        else:
+            _close_all(descriptors)
+
+    # --- events
+
+    def _react(self) -> None:
+        if self._engine is None:
+            return
+        for event in self._engine.pump():
+            match event:
+                case NeedSockets(slot=slot, family=family, missing=missing):
+                    self._want(slot, family, missing)
+                case NeedPlan(connection=connection, address=address, port=port):
+                    if not self._say(say.NeedPlan(connection=connection, address=address, port=port)):
+                        self._engine.no_plan(connection)
+
+    def _want(self, slot: int, family: int, count: int) -> None:
+        if (slot, family) in self._wanted:
+            return
+        if self._say(say.NeedSockets(slot=slot, family=family, count=count)):
+            self._wanted[slot, family] = count
+
+    # --- the end
+
+    def drain(self) -> None:
+        """Accept nothing new; done when the last connection is, or when the time is up."""
+        if self._engine is None:
+            self.drained.set()
+            return
+        self._engine.drain()
+        self._loop.call_later(self._drain_seconds, self.drained.set)
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        if not self.engine.connections():
+            self.drained.set()
+        if not self.drained.is_set():
+            self._loop.call_later(DRAIN_CHECK_SECONDS, self._check_drained)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._loop.remove_reader(self._engine.fd)
+            self._engine.close()
+            self._engine = None
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

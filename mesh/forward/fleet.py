@@ -1,0 +1,178 @@
+"""The agent's side of its workers: what they should serve, told to each of them, and their requests answered.
+
+State in, messages out: `pods` and `plans` are what every worker is to have; a worker that (re)connects is told all of
+it. Listeners are shared by all workers, so a worker's death strands no connection that waits to be accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from mesh.aio.channel import Channel, ChannelClosed
+from mesh.forward import messages as say
+from mesh.model import Plan
+
+log = logging.getLogger("seine.agent")
+PLANS_PER_MESSAGE = 500
+SOCKETS_PER_REQUEST_MAX = 250
+
+PlanKey = tuple[str, int]
+MakeSockets = Callable[[str, int, int], Awaitable[list[int]]]  # netns path, family, count
+
+
+class ServedPod(msgspec.Struct):
+    """A pod as the workers know it; the listeners are the agent's own duplicates."""
+
+    told: say.AddPod
+    netns: str
+    listeners: list[int]
+
+
+class Member:
+    """One connected worker."""
+
+    def __init__(self, worker: int, pid: int, channel: Channel) -> None:
+        self.worker, self.pid, self.channel = worker, pid, channel
+
+    def say(self, message: say.Message, descriptors: list[int] | None = None) -> None:
+        try:
+            self.channel.send(say.encode(message), descriptors)
+        except ChannelClosed:
+            pass  # its conversation ends by itself, and whoever follows is told everything
+
+
+class Fleet:
+    def __init__(self, node: str, make_sockets: MakeSockets, heartbeat_fd: int, drain_seconds: float) -> None:
+        self._node = node
+        self._make_sockets = make_sockets
+        self._heartbeat_fd = heartbeat_fd
+        self._drain_seconds = drain_seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._complete = False  # after a start: pods and plans are not all known yet, nobody may drop anything
+        self.members: dict[int, Member] = {}
+        self.pods: dict[int, ServedPod] = {}
+        self.plans: dict[PlanKey, Plan] = {}
+        self.inherited: dict[int, tuple[int, list[int]]] = {}  # slot -> netns cookie, listeners of living workers
+
+    # --- what the workers should serve
+
+    def add_pod(self, pod: ServedPod) -> None:
+        self.pods[pod.told.slot] = pod
+        for member in self.members.values():
+            member.say(pod.told, pod.listeners)
+
+    def remove_pod(self, slot: int, close_connections: bool) -> None:
+        pod = self.pods.pop(slot)
+        for member in self.members.values():
+            member.say(say.RemovePod(slot=slot, close_connections=close_connections))
+        _close_all(pod.listeners)
+
+    def set_plans(self, plans: Mapping[PlanKey, Plan]) -> None:
+        """Tell every worker the difference to what they were told."""
+        changed = tuple(plan for key, plan in plans.items() if self.plans.get(key) != plan)
+        removed = tuple(self.plans.keys() - plans.keys())
+        self.plans = dict(plans)
+        for member in self.members.values():
+            _say_plans(member, changed)
+            if removed:
+                member.say(say.RemovePlans(keys=removed))
+
+    # --- conversations
+
+    async def converse(self, channel: Channel, stats_of: Callable[[int], int]) -> None:
+        """Serve one worker until it is gone. `stats_of` opens the counter file of a worker number."""
+        member: Member | None = None
+        try:
+            hello, _ = await _receive(channel)
+            if not isinstance(hello, say.Hello):
+                raise ChannelClosed(f"a worker began with {type(hello).__name__} instead of Hello")
+            for _ in range(hello.pods):
+                have, listeners = await _receive(channel)
+                self._inherit(have, listeners)
+            member = self._join(hello, channel, stats_of)
+            while True:
+                message, _ = await _receive(channel)
+                self._answer(member, message)
+        except (ChannelClosed, msgspec.DecodeError) as end:
+            log.info("worker %s left: %s", member.worker if member else "?", end)
+        finally:
+            channel.close()
+            if member is not None and self.members.get(member.worker) is member:
+                del self.members[member.worker]
+
+    def _inherit(self, have: say.FromWorker, listeners: list[int]) -> None:
+        """A worker that outlived the former agent hands back the listeners it serves."""
+        if isinstance(have, say.HavePod) and have.slot not in self.inherited and not self._complete:
+            self.inherited[have.slot] = (have.cookie, listeners)
+        else:
+            _close_all(listeners)
+
+    def _join(self, hello: say.Hello, channel: Channel, stats_of: Callable[[int], int]) -> Member:
+        member = Member(hello.worker, hello.pid, channel)
+        former = self.members.get(hello.worker)
+        if former is not None:
+            former.channel.close()
+        self.members[hello.worker] = member
+        stats = stats_of(hello.worker)
+        member.say(say.Welcome(node=self._node, drain_seconds=self._drain_seconds), [stats, self._heartbeat_fd])
+        os.close(stats)
+        for pod in self.pods.values():
+            member.say(pod.told, pod.listeners)
+        _say_plans(member, tuple(self.plans.values()))
+        if self._complete:
+            member.say(say.Synced())
+        return member
+
+    def synced(self) -> None:
+        """The first state is complete: what nobody took over is not wanted any more, here and in adopted workers."""
+        self._complete = True
+        for _, listeners in self.inherited.values():
+            _close_all(listeners)
+        self.inherited.clear()
+        for member in self.members.values():
+            member.say(say.Synced())
+
+    def _answer(self, member: Member, message: say.FromWorker) -> None:
+        match message:
+            case say.NeedSockets():
+                self._spawn(self._stock(member, message))
+            case say.NeedPlan(connection=connection, address=address, port=port):
+                plan = self.plans.get((address, port)) or self.plans.get((address, 0))
+                member.say(say.SetPlans(plans=(plan,)) if plan else say.NoPlan(connection=connection))
+
+    async def _stock(self, member: Member, need: say.NeedSockets) -> None:
+        pod = self.pods.get(need.slot)
+        if pod is None:
+            return
+        try:
+            made = await self._make_sockets(pod.netns, need.family, min(need.count, SOCKETS_PER_REQUEST_MAX))
+        except OSError as error:
+            member.say(say.Sockets(slot=need.slot, family=need.family, error=str(error)))
+            return
+        member.say(say.Sockets(slot=need.slot, family=need.family), made)
+        _close_all(made)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _receive(channel: Channel) -> tuple[say.FromWorker, list[int]]:
+    payload, descriptors = await channel.receive()
+    return say.decode_from_worker(payload), descriptors
+
+
+def _say_plans(member: Member, plans: tuple[Plan, ...]) -> None:
+    for start in range(0, len(plans), PLANS_PER_MESSAGE):
+        member.say(say.SetPlans(plans=plans[start : start + PLANS_PER_MESSAGE]))
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

@@ -1,0 +1,110 @@
+"""What agent and workers say to each other over their channel; descriptors ride beside the message named here.
+
+The agent speaks state, not history: after a reconnect it sends everything again and ends with `Synced`, and the
+worker drops what was not named. Every message is therefore idempotent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mesh.model import Plan, Value
+
+
+class Message(Value, tag=True):
+    """Tagged by class name."""
+
+
+# --- worker to agent
+
+
+class Hello(Message):
+    """First word of a worker, also after a reconnect. Followed by one HavePod per pod that it serves."""
+
+    worker: int
+    pid: int
+    pods: int
+
+
+class HavePod(Message):
+    """Descriptors: outbound and inbound listener."""
+
+    slot: int
+    cookie: int
+
+
+class NeedPlan(Message):
+    connection: int
+    address: str
+    port: int
+
+
+class NeedSockets(Message):
+    slot: int
+    family: int
+    count: int
+
+
+# --- agent to worker
+
+
+class Welcome(Message):
+    """Descriptors: the worker's counter file, the heartbeat map."""
+
+    node: str
+    drain_seconds: float
+
+
+class AddPod(Message):
+    """Descriptors: outbound and inbound listener. A known {slot, cookie} keeps the listeners it has."""
+
+    slot: int
+    cookie: int
+    source: int
+    addresses: tuple[str, ...]
+    opaque_ports: tuple[int, ...] = ()
+
+
+class RemovePod(Message):
+    """`close_connections`: the pod is gone; else it was unenrolled and its connections may end by themselves."""
+
+    slot: int
+    close_connections: bool
+
+
+class SetPlans(Message):
+    plans: tuple[Plan, ...]
+
+
+class RemovePlans(Message):
+    keys: tuple[tuple[str, int], ...]
+
+
+class Synced(Message):
+    """All state was sent: whatever was not named since Welcome is to be dropped."""
+
+
+class NoPlan(Message):
+    """Answer to NeedPlan when nothing is known: pass through to the original destination."""
+
+    connection: int
+
+
+class Sockets(Message):
+    """Descriptors: unconnected TCP sockets made in the pod's namespace. Empty with `error` when none could be made."""
+
+    slot: int
+    family: int
+    error: str = ""
+
+
+class Drain(Message):
+    """Accept nothing new, end when the last connection has, or after drain_seconds."""
+
+
+FromWorker = Hello | HavePod | NeedPlan | NeedSockets
+FromAgent = Welcome | AddPod | RemovePod | SetPlans | RemovePlans | Synced | NoPlan | Sockets | Drain
+
+encode = msgspec.msgpack.Encoder().encode
+decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+decode_from_agent = msgspec.msgpack.Decoder(FromAgent).decode

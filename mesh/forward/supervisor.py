@@ -1,0 +1,171 @@
+"""Workers are kept alive: started, watched by their heartbeat, killed when they hang, replaced when they die.
+
+A worker is a session of its own: it outlives the agent, and the next agent adopts it. Its lock file tells so: the
+descriptor with the lock is inherited by the worker and held by nobody else, thus locked means alive (flock(2)).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mesh.forward.fleet import Fleet
+
+log = logging.getLogger("seine.agent")
+CHECK_SECONDS = 0.25
+HUNG_CHECKS = 4  # so many checks in a row without a beat: about 1 s (design section 2)
+ADOPT_SECONDS = 3.0  # a living worker knocks every 0.2 s
+RESTART_SECONDS = (
+    0.0,
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+)  # pauses before the n-th start in a row; reset after a steady minute
+STEADY_SECONDS = 60.0
+START_SECONDS_MAX = 10.0  # from exec to hello; 0.3 s on an idle machine
+
+
+class Worker:
+    """One worker number over its successive processes."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.starts = 0
+        self.restarts = 0
+        self.started_at = 0.0
+        self.next_start = 0.0
+        self.beat = 0
+        self.silent_checks = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+
+class Supervisor:
+    def __init__(
+        self, run_dir: Path, count: int, uid: int, fleet: Fleet, heartbeat_fd: int, clock: Callable[[], float]
+    ) -> None:
+        self._run_dir = run_dir
+        self._uid = uid
+        self._fleet = fleet
+        self._clock = clock
+        self._cells = mmap.mmap(heartbeat_fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
+        self.workers = [Worker(number) for number in range(count)]
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        while True:
+            for worker in self.workers:
+                self._check(worker)
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def adopt(self) -> None:
+        """Wait for the workers of a former agent; end those that do not answer, for they hold listeners."""
+        deadline = self._clock() + ADOPT_SECONDS
+        while (silent := self._silent()) and self._clock() < deadline:
+            await asyncio.sleep(CHECK_SECONDS / 5)
+        for number in silent:
+            self._kill(number, "it lives and does not answer")
+        while self._silent() and self._clock() < deadline + ADOPT_SECONDS:
+            await asyncio.sleep(CHECK_SECONDS / 5)
+
+    def _silent(self) -> set[int]:
+        return {w.number for w in self.workers if w.number not in self._fleet.members and self._is_alive(w.number)}
+
+    # --- watching
+
+    def _check(self, worker: Worker) -> None:
+        if worker.process is not None and worker.process.poll() is not None:
+            worker.process = None
+        member = self._fleet.members.get(worker.number)
+        if member is None:
+            self._start_if_dead(worker)
+        elif self._hangs(worker):
+            self._kill(worker.number, "no heartbeat for a second")
+            member.channel.close()
+
+    def _hangs(self, worker: Worker) -> bool:
+        """Counts checks without a beat, not seconds: a suspended machine or a late agent condemns nobody."""
+        beat = struct.unpack_from("Q", self._cells, 8 * (1 + worker.number))[0]
+        worker.silent_checks = worker.silent_checks + 1 if beat == worker.beat else 0
+        worker.beat = beat
+        return worker.silent_checks >= HUNG_CHECKS
+
+    def _start_if_dead(self, worker: Worker) -> None:
+        now = self._clock()
+        if now < worker.next_start:
+            return
+        if (lock := self._lock(worker.number)) is None:
+            if now - worker.started_at > START_SECONDS_MAX:
+                self._kill(worker.number, "it never said hello")
+            return
+        if worker.starts and now - worker.started_at > STEADY_SECONDS:
+            worker.starts = 1
+        worker.restarts += bool(worker.started_at)
+        worker.starts += 1
+        worker.started_at = now
+        worker.silent_checks = 0
+        worker.next_start = now + RESTART_SECONDS[min(worker.starts, len(RESTART_SECONDS) - 1)]
+        worker.process = self._start(worker.number, lock)
+
+    def _start(self, number: int, lock: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "mesh.worker", "--worker", str(number), "--uid", str(self._uid)]
+        command += ["--agent-socket", str(self._run_dir / "agent.sock")]
+        try:
+            process = subprocess.Popen(command, start_new_session=True, pass_fds=[lock], stdin=subprocess.DEVNULL)
+        finally:
+            os.close(lock)
+        (self._run_dir / f"worker-{number}.pid").write_text(f"{process.pid}\n")
+        log.info("worker %d started as process %d", number, process.pid)
+        return process
+
+    # --- locks and ends
+
+    def _is_alive(self, number: int) -> bool:
+        lock = self._lock(number)
+        if lock is not None:
+            os.close(lock)
+        return lock is None
+
+    def _lock(self, number: int) -> int | None:
+        """The descriptor with the worker's lock, or None while a living worker holds it."""
+        fd = os.open(self._run_dir / f"worker-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return fd
+
+    def _kill(self, number: int, why: str) -> None:
+        member = self._fleet.members.get(number)
+        pid = member.pid if member else self._read_pid(number)
+        if pid is None:
+            return
+        log.error("worker %d (process %d) is killed: %s", number, pid, why)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it died between the look and the kill: what was wanted
+
+    def _read_pid(self, number: int) -> int | None:
+        """The pid of a worker that holds its lock: the lock proves that the file is not stale."""
+        try:
+            return int((self._run_dir / f"worker-{number}.pid").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def end_workers(self) -> None:
+        """For `seine agent` run in the foreground with --end-workers, the demo and `seine clean`."""
+        for member in list(self._fleet.members.values()):
+            os.kill(member.pid, signal.SIGTERM)

@@ -1,0 +1,82 @@
+"""The worker process: one engine in one event loop, without any privilege. Wiring only.
+
+It lives on what it was told: while the agent is away it serves on with the plans and sockets it holds, and it keeps
+knocking until an agent answers. The order at start is: import everything, connect, drop privileges, serve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import socket
+from pathlib import Path
+
+import uvloop
+
+from mesh.aio.channel import Channel, ChannelClosed
+from mesh.aio.privileges import drop_privileges
+from mesh.forward import messages
+from mesh.forward.carrier import Carrier
+from mesh.observe.logs import configure_logging
+
+log = logging.getLogger("seine.worker")
+KNOCK_SECONDS = 0.2
+
+
+async def connect(path: Path) -> Channel:
+    """Knock until an agent listens: a restarting one is back within about a second."""
+    while True:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, str(path))
+            return Channel(sock)
+        except OSError:
+            sock.close()
+            await asyncio.sleep(KNOCK_SECONDS)
+
+
+async def serve(carrier: Carrier, agent_socket: Path) -> None:
+    """One conversation with an agent after the other, until drained."""
+    while True:
+        channel = await connect(agent_socket)
+        carrier.meet(channel)
+        try:
+            while True:
+                payload, descriptors = await channel.receive()
+                carrier.obey(messages.decode_from_agent(payload), descriptors)
+        except ChannelClosed as end:
+            log.warning("the agent is away (%s); serving on with what is known", end)
+        finally:
+            channel.close()
+            carrier.part()
+
+
+async def main(worker: int, agent_socket: Path, uid: int) -> None:
+    drop_privileges(uid)
+    carrier = Carrier(worker)
+    serving = asyncio.create_task(serve(carrier, agent_socket))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, carrier.drain)
+    drained = asyncio.create_task(carrier.drained.wait())
+    await asyncio.wait({serving, drained}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        serving.result()
+    carrier.close()
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(prog="seine worker")
+    parser.add_argument("--worker", type=int, required=True)
+    parser.add_argument("--agent-socket", type=Path, required=True)
+    parser.add_argument("--uid", type=int, required=True)
+    parser.add_argument("--log-level", default="INFO")
+    arguments = parser.parse_args()
+    configure_logging("worker", arguments.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(arguments.worker, arguments.agent_socket, arguments.uid))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,157 @@
+"""Workers are told all of the state when they come, the difference when it changes, and are answered."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine
+
+import msgspec
+
+from mesh.aio.channel import Channel
+from mesh.forward import messages as say
+from mesh.forward.fleet import Fleet, ServedPod
+from mesh.model import Plan
+
+
+async def no_sockets(_netns: str, _family: int, _count: int) -> list[int]:
+    raise OSError("the namespace is gone")
+
+
+async def two_sockets(_netns: str, _family: int, count: int) -> list[int]:
+    return [os.open("/dev/null", os.O_RDONLY) for _ in range(min(count, 2))]
+
+
+def served(slot: int, cookie: int = 77) -> ServedPod:
+    told = say.AddPod(slot=slot, cookie=cookie, source=1, addresses=("10.0.0.1",))
+    return ServedPod(told, f"/run/netns/pod-{slot}", [os.open("/dev/null", os.O_RDONLY) for _ in range(2)])
+
+
+workers: list["FakeWorker"] = []
+
+
+def play(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
+    async def and_close() -> None:
+        try:
+            await scenario()
+        finally:
+            for worker in workers:
+                worker.channel.close()
+            await asyncio.gather(*(worker.task for worker in workers))
+            workers.clear()
+
+    asyncio.run(and_close())
+
+
+class FakeWorker:
+    """The worker's end of a conversation, with what it was told so far."""
+
+    def __init__(self, fleet: Fleet, number: int = 0, holds: tuple[tuple[int, int], ...] = ()) -> None:
+        ours, theirs = socket.socketpair()
+        self.channel = Channel(ours)
+        workers.append(self)
+        self.task = asyncio.create_task(fleet.converse(Channel(theirs), lambda _: os.open("/dev/null", os.O_RDONLY)))
+        self.tell(say.Hello(worker=number, pid=4711, pods=len(holds)))
+        for slot, cookie in holds:
+            self.tell(say.HavePod(slot=slot, cookie=cookie), [0, 0])
+
+    def tell(self, message: say.Message, descriptors: list[int] | None = None) -> None:
+        self.channel.send(say.encode(message), descriptors)
+
+    async def hear(self) -> say.FromAgent:
+        payload, descriptors = await asyncio.wait_for(self.channel.receive(), 2)
+        for fd in descriptors:
+            os.close(fd)
+        return say.decode_from_agent(payload)
+
+
+def make_fleet(sockets=two_sockets) -> Fleet:  # type: ignore[no-untyped-def]
+    return Fleet("node-a", sockets, os.open("/dev/null", os.O_RDONLY), 5.0)
+
+
+def test_a_worker_that_comes_late_is_told_everything_and_then_that_this_is_all() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        fleet.add_pod(served(3))
+        fleet.set_plans({("10.96.0.1", 80): Plan(address="10.96.0.1", port=80)})
+        fleet.synced()
+        worker = FakeWorker(fleet)
+        kinds = [type(await worker.hear()).__name__ for _ in range(4)]
+        assert kinds == ["Welcome", "AddPod", "SetPlans", "Synced"]
+
+    play(scenario)
+
+
+def test_only_the_difference_of_plans_is_told() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        fleet.synced()
+        worker = FakeWorker(fleet)
+        assert [type(await worker.hear()) for _ in range(2)] == [say.Welcome, say.Synced]
+        one, two = Plan(address="10.96.0.1", port=80), Plan(address="10.96.0.2", port=80)
+        fleet.set_plans({("10.96.0.1", 80): one, ("10.96.0.2", 80): two})
+        assert await worker.hear() == say.SetPlans(plans=(one, two))
+        changed = msgspec.structs.replace(two, service=9)
+        fleet.set_plans({("10.96.0.2", 80): changed})
+        assert await worker.hear() == say.SetPlans(plans=(changed,))
+        assert await worker.hear() == say.RemovePlans(keys=(("10.96.0.1", 80),))
+
+    play(scenario)
+
+
+def test_listeners_of_a_worker_that_outlived_the_agent_are_inherited() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        first, second = FakeWorker(fleet, 0, ((5, 99),)), FakeWorker(fleet, 1, ((5, 99), (6, 98)))
+        assert isinstance(await first.hear(), say.Welcome)
+        assert isinstance(await second.hear(), say.Welcome)
+        assert {slot: cookie for slot, (cookie, _) in fleet.inherited.items()} == {5: 99, 6: 98}
+        fleet.synced()
+        assert fleet.inherited == {}
+        assert isinstance(await first.hear(), say.Synced)
+
+    play(scenario)
+
+
+def test_sockets_are_made_on_demand_and_a_failure_is_told_with_its_reason() -> None:
+    async def scenario() -> None:
+        for make, expected in ((two_sockets, ""), (no_sockets, "the namespace is gone")):
+            fleet = make_fleet(make)
+            fleet.add_pod(served(3))
+            worker = FakeWorker(fleet)
+            await worker.hear()
+            await worker.hear()
+            worker.tell(say.NeedSockets(slot=3, family=2, count=64))
+            assert await worker.hear() == say.Sockets(slot=3, family=2, error=expected)
+
+    play(scenario)
+
+
+def test_an_unknown_destination_passes_through_and_a_known_one_gets_its_plan() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        plan = Plan(address="10.0.0.9", port=0)
+        fleet.set_plans({("10.0.0.9", 0): plan})
+        worker = FakeWorker(fleet)
+        await worker.hear()
+        await worker.hear()
+        worker.tell(say.NeedPlan(connection=1, address="10.0.0.9", port=8080))
+        assert await worker.hear() == say.SetPlans(plans=(plan,))
+        worker.tell(say.NeedPlan(connection=2, address="10.0.0.8", port=8080))
+        assert await worker.hear() == say.NoPlan(connection=2)
+
+    play(scenario)
+
+
+def test_a_peer_that_is_no_worker_is_turned_away_and_disturbs_nobody() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        good = FakeWorker(fleet)
+        assert isinstance(await good.hear(), say.Welcome)
+        ours, theirs = socket.socketpair()
+        stranger = Channel(ours)
+        stranger.send(b"\xc1 no message")
+        await asyncio.wait_for(fleet.converse(Channel(theirs), lambda _: 0), 2)
+        assert set(fleet.members) == {0}
+        stranger.close()
+
+    play(scenario)
