@@ -1,0 +1,29 @@
+"""Seine, an eBPF service mesh: Python plans, C moves, the kernel short-cuts.
+
+The way of one connection, and the package or module of each stage:
+
+    1 capture    the kernel hands us a connection meant for someone else
+    2 detect     first bytes -> protocol, or "need more"
+    3 route      rules -> compiled plan
+    4 balance    which endpoint
+    5 forward    the engine: asyncio around the C in cext/
+    6 observe    records -> metrics, status
+
+Around them:
+
+    model        frozen values that every stage shares
+    config       settings with unit, default and reason; the only reader of the environment
+    errors       every way a connection can end badly
+    aio          asyncio kit that knows nothing about meshes
+    kube         Kubernetes objects, from files or the API server -> model
+    node         pod namespaces by netlink
+    control      objects -> snapshot -> plans; pure
+    channel      what agent and workers say to each other
+    supervise    starts, watches and replaces workers
+    agent        composition root: one per node, root
+    worker       composition root: several per node, no privileges
+    cli          the command `seine`, one file per command
+
+Imports go downward only: cli -> agent, worker -> control -> stages and kube -> node -> config -> model, errors, aio.
+`lint-imports` checks it, tests/unit/test_architecture.py checks this map; ARCHITECTURE.md gives the reasons.
+"""

@@ -1,0 +1,118 @@
+"""The rules of the tree that import-linter, mypy and ruff cannot express: shape, names, licences, the map.
+
+The rest is in pyproject.toml: layers and forbidden imports under [tool.importlinter], banned calls under [tool.ruff].
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FUNCTION_LINES_MAX = 70  # what fits on one screen; the aim is 10
+FOLDERS = ("mesh", "tests", "cext", "deploy")
+DECISIONS = ("detect.py", "route", "balance", "control")  # pure, hence each with a unit test of its own
+BPF_LICENCE = "SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0"
+ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
+ENVIRONMENT_READERS = {"mesh/config.py"}
+
+PYTHON = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+MESH = [path for path in PYTHON if path.is_relative_to(ROOT / "mesh")]
+C = sorted(path for folder in ("bpf", "cext") for path in (ROOT / folder).rglob("*.[ch]"))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def python_functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{name(path)}:{node.lineno} {node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def c_functions(path: Path) -> Iterator[tuple[str, int]]:
+    """A definition begins in column 0 with a line that ends in ") {" or ")" before "{", and ends with "}" in column 0."""
+    lines = path.read_text().splitlines()
+    start = None
+    for number, line in enumerate(lines):
+        if re.match(r"[A-Za-z_].*\(", line) and not line.rstrip().endswith((";", "\\")):
+            start = number
+        elif line.startswith("}") and start is not None:
+            yield f"{name(path)}:{start + 1}", number - start + 1
+            start = None
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name)
+def test_python_function_fits_on_a_screen(path: Path) -> None:
+    assert [found for found in python_functions(path) if found[1] > FUNCTION_LINES_MAX] == []
+
+
+@pytest.mark.parametrize("path", C, ids=name)
+def test_c_function_fits_on_a_screen(path: Path) -> None:
+    assert [found for found in c_functions(path) if found[1] > FUNCTION_LINES_MAX] == []
+
+
+def test_c_functions_are_found() -> None:
+    """Without this the rule above could hold because nothing is recognised."""
+    sources = [path for path in C if path.suffix == ".c"]
+    assert sources
+    assert [name(path) for path in sources if not list(c_functions(path))] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/unit").rglob("test_*.py")), ids=name)
+def test_unit_test_mirrors_a_module(path: Path) -> None:
+    if path.name == Path(__file__).name:
+        return  # of the whole tree
+    folder = ROOT / "mesh" / path.parent.relative_to(ROOT / "tests/unit")
+    stem = path.stem.removeprefix("test_")
+    assert (folder / f"{stem}.py").exists() or (folder / stem / "__init__.py").exists(), (
+        f"no mesh module for {name(path)}"
+    )
+
+
+def decision_modules() -> list[Path]:
+    top = [ROOT / "mesh" / entry for entry in DECISIONS]
+    found = [module for entry in top for module in ([entry] if entry.suffix else sorted(entry.rglob("*.py")))]
+    return [module for module in found if module.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("path", decision_modules(), ids=name)
+def test_decision_has_a_unit_test(path: Path) -> None:
+    inside = path.relative_to(ROOT / "mesh")
+    assert (ROOT / "tests/unit" / inside.parent / f"test_{inside.name}").exists()
+
+
+@pytest.mark.parametrize("path", MESH, ids=name)
+def test_environment_is_read_in_config_only(path: Path) -> None:
+    reads = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ENVIRONMENT
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+    ]
+    assert not reads or name(path) in ENVIRONMENT_READERS, f"settings are mesh.config's: lines {reads}"
+
+
+@pytest.mark.parametrize("path", [path for path in C if path.is_relative_to(ROOT / "bpf")], ids=name)
+def test_bpf_source_states_both_licences(path: Path) -> None:
+    assert BPF_LICENCE in path.read_text().splitlines()[0], "bcc loads it as GPL; the rest of the tree is Apache-2.0"
+
+
+def test_map_of_the_package_is_true() -> None:
+    """The docstring of mesh/__init__.py names each module and package below mesh/, and nothing that is not there."""
+    text = ast.get_docstring(ast.parse((ROOT / "mesh/__init__.py").read_text())) or ""
+    said = set(re.findall(r"^ {4}(?:\d )?(\w+) {2,}\S", text, re.MULTILINE))
+    there = {path.stem for path in (ROOT / "mesh").iterdir() if path.suffix == ".py" or list(path.glob("*.py"))}
+    assert said == there - {"__init__"}
+
+
+def test_every_licence_text_is_in_the_tree() -> None:
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert "GNU GENERAL PUBLIC LICENSE" in (ROOT / "LICENSES/GPL-2.0-only.txt").read_text()
