@@ -36,7 +36,7 @@ def python_functions(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def c_functions(path: Path) -> Iterator[tuple[str, int]]:
-    """A definition begins in column 0 with a name and "(" and no ";" at the line's end, and ends with "}" in column 0."""
+    """A definition begins in column 0 with a name and "(", no ";" at the line's end, and ends with "}" in column 0."""
     lines = path.read_text().splitlines()
     start = None
     for number, line in enumerate(lines):
