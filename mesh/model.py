@@ -171,7 +171,7 @@ class PodState(StrEnum):
     REFUSED = "refused"
 
 
-class Series(Value):
+class Series(Value, frozen=True):
     """What one worker slot has counted for one kind of traffic since it was made; every number only ever grows.
 
     `source`, `service` and `endpoint` are ids (0: unknown). `count` is finished requests. `opened` and `closed` are
