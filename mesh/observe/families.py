@@ -1,0 +1,134 @@
+"""Every metric that Seine exposes: name, kind, help and labels, declared once.
+
+`seine_*` are ours: base units, totals that end in _total. `istio_*` carry the labels of Istio's standard metrics:
+Kiali drops every series that lacks one of them. Istio's two TCP byte counters are named from the server's view of
+the client: "sent" is what went to the client, "received" what came from it (istio/istio#32399).
+The engine's counters are as many as the engine has; they are named seine_engine_NAME_total by their own names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+Kind = Literal["counter", "gauge", "histogram"]
+_SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("", "_bucket", "_sum", "_count")}
+
+
+class Family(NamedTuple):
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+    def plain(self) -> CounterMetricFamily | GaugeMetricFamily:
+        make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        return make(self.name, self.help, labels=self.labels)
+
+    def histogram(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self.name, self.help, labels=self.labels)
+
+    def asked_for(self, names: Sequence[str]) -> bool:
+        """`names`: of samples or of families; none: all."""
+        return not names or any(self.name + suffix in names for suffix in _SUFFIXES[self.kind])
+
+
+# --- traffic, ours
+
+EDGE = (
+    "direction",
+    "source_namespace",
+    "source_workload",
+    "service_namespace",
+    "service",
+    "destination_namespace",
+    "destination_workload",
+)
+REQUEST = (*EDGE, "source_pod", "destination_pod", "http_response_status_code", "response_flags")
+CONNECTION = ("direction", "source_namespace", "source_workload", "service_namespace", "service", "protocol")
+
+REQUESTS = Family("seine_requests_total", "counter", "HTTP requests that ended, with or without a response.", REQUEST)
+DURATION = Family(
+    "seine_request_duration_seconds",
+    "histogram",
+    "From the first byte of an HTTP request to the last byte of its response, at the proxy.",
+    EDGE,
+)
+REQUEST_BYTES = Family("seine_request_bytes_total", "counter", "Payload from clients to servers.", EDGE)
+RESPONSE_BYTES = Family("seine_response_bytes_total", "counter", "Payload from servers to clients.", EDGE)
+CONNECTIONS = Family("seine_connections_total", "counter", "Client connections accepted by the proxy.", CONNECTION)
+CONNECTIONS_OPEN = Family("seine_connections_open", "gauge", "Client connections open now.", CONNECTION)
+
+DURATION_BOUNDS_US = (
+    *(100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000),
+    *(1000000, 2500000, 5000000, 10000000),
+)
+
+# --- traffic, as Istio names it
+
+ISTIO_TCP = (
+    "reporter",
+    "source_workload",
+    "source_workload_namespace",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "destination_service",
+    "destination_service_name",
+    "destination_service_namespace",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_cluster",
+    "request_protocol",
+    "response_flags",
+    "connection_security_policy",
+)
+ISTIO = (*ISTIO_TCP, "response_code")
+
+ISTIO_REQUESTS = Family("istio_requests_total", "counter", "HTTP requests.", ISTIO)
+ISTIO_DURATION = Family("istio_request_duration_milliseconds", "histogram", "Duration of HTTP requests.", ISTIO)
+ISTIO_REQUEST_BYTES = Family("istio_request_bytes", "histogram", "HTTP request bodies; sum and count only.", ISTIO)
+ISTIO_RESPONSE_BYTES = Family("istio_response_bytes", "histogram", "HTTP response bodies; sum and count only.", ISTIO)
+ISTIO_TCP_OPENED = Family("istio_tcp_connections_opened_total", "counter", "TCP connections opened.", ISTIO_TCP)
+ISTIO_TCP_CLOSED = Family("istio_tcp_connections_closed_total", "counter", "TCP connections closed.", ISTIO_TCP)
+ISTIO_TCP_SENT = Family("istio_tcp_sent_bytes_total", "counter", "Bytes sent to TCP clients.", ISTIO_TCP)
+ISTIO_TCP_RECEIVED = Family("istio_tcp_received_bytes_total", "counter", "Bytes received from TCP clients.", ISTIO_TCP)
+ISTIO_BUILD = Family("istio_build", "gauge", "Always 1; what reports the istio_* metrics.", ("component", "tag"))
+
+# The low end of Istio's own bounds; nothing of ours lasts longer than a minute and is still worth a bucket.
+ISTIO_BOUNDS_MS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000)
+
+# --- the node
+
+POD = ("namespace", "pod")
+POD_STATE = Family("seine_pod_state", "gauge", "1 for the state a pod is in, 0 for the others.", (*POD, "state"))
+POD_BYPASSING = Family("seine_pod_bypassing_connections", "gauge", "Connections older than the pod's capture.", POD)
+CAPTURE = Family("seine_capture_events_total", "counter", "What the kernel hooks did, by reason.", (*POD, "reason"))
+STOCK = Family("seine_socket_stock", "gauge", "Unconnected sockets that workers hold.", (*POD, "family"))
+WORKER_UP = Family("seine_worker_up", "gauge", "1 while the worker is connected and its heart beats.", ("worker",))
+WORKER_RESTARTS = Family("seine_worker_restarts_total", "counter", "Workers that had to be replaced.", ("worker",))
+WORKER_HEARTBEAT = Family("seine_worker_heartbeat_age_seconds", "gauge", "Since its last heartbeat.", ("worker",))
+SOURCE_AGE = Family("seine_source_age_seconds", "gauge", "Since the source of objects was last read successfully.")
+SOURCE_ERRORS = Family("seine_source_errors", "gauge", "Objects refused now; `seine status` says which and why.")
+SHORTCUT = Family("seine_shortcut_available", "gauge", "1 when the kernel short-cut passed its self-test.")
+REPAIRS = Family("seine_capture_repairs_total", "counter", "Hooks that somebody detached and that were put back.")
+ROWS = Family("seine_series", "gauge", "Rows of label values kept, by table.", ("table",))
+OVERFLOWED = Family("seine_series_overflow_total", "counter", "Counts moved to the row named overflow.", ("table",))
+BUILD = Family("seine_build_info", "gauge", "Always 1.", ("version", "kernel", "node"))
+
+
+def engine(name: str, kind: Literal["counter", "gauge"]) -> Family:
+    clean = re.sub(r"[^a-z0-9_]", "_", name.lower()).removesuffix("_total")
+    full = f"seine_engine_{clean}_total" if kind == "counter" else f"seine_engine_{clean}"
+    return Family(full, kind, f"The workers' {kind} {clean}.", ("worker",))

@@ -1,0 +1,67 @@
+"""Whom the ids in the counters mean.
+
+The engine counts by 64-bit ids and knows no names. An id that is not listed is "unknown" in metrics, which is what
+Istio's proxies say too, and what Kiali expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mesh.model import Snapshot, Value, Workload
+
+UNKNOWN = "unknown"
+
+
+class Party(Value, frozen=True):
+    """A workload as metrics name it. `enrolled`: a pod of this node that is in the mesh, so that we are its proxy."""
+
+    namespace: str = UNKNOWN
+    workload: str = UNKNOWN
+    pod: str = UNKNOWN
+    app: str = UNKNOWN
+    version: str = UNKNOWN
+    enrolled: bool = False
+
+
+NOBODY = Party()
+
+
+class Called(Value, frozen=True):
+    """A service; `endpoints` are the ids of the workloads behind it, so that an idle one is shown too."""
+
+    namespace: str = ""
+    name: str = ""
+    endpoints: tuple[int, ...] = ()
+
+
+NO_SERVICE = Called()
+
+
+class Names(Value, frozen=True):
+    parties: Mapping[int, Party] = {}
+    services: Mapping[int, Called] = {}
+
+
+def _party(workload: Workload, enrolled: bool) -> Party:
+    owner = workload.owner or workload.name
+    return Party(
+        namespace=workload.namespace,
+        workload=owner,
+        pod=workload.name,
+        app=workload.app or owner,
+        version=workload.version or "latest",  # Istio's canonical revision of what names none
+        enrolled=enrolled,
+    )
+
+
+def names_of(snapshot: Snapshot) -> Names:
+    ours = {pod.workload.uid for pod in snapshot.pods if pod.enrolled and not pod.refused}
+    workloads = {w.uid: w for w in (*snapshot.workloads, *(pod.workload for pod in snapshot.pods))}
+    parties = {w.id: _party(w, w.uid in ours) for w in workloads.values()}
+    services = {}
+    for service in snapshot.services:
+        uids = dict.fromkeys(e.workload_uid for port in service.ports for e in port.endpoints if e.workload_uid)
+        behind = tuple(workloads[uid].id for uid in uids if uid in workloads)
+        services[service.id] = Called(namespace=service.namespace, name=service.name, endpoints=behind)
+    return Names(parties=parties, services=services)

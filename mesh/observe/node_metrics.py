@@ -1,0 +1,60 @@
+"""The status document as metric families: pods, hooks, workers, source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from mesh.model import PodState
+from mesh.observe import families as f
+from mesh.observe.exposition import Offer, Samples, plain
+from mesh.observe.status import PodStatus, StatusDocument, WorkerStatus
+
+
+def _pod(pod: PodStatus) -> tuple[str, str]:
+    return pod.namespace, pod.name
+
+
+def _pods(document: StatusDocument) -> Iterator[Offer]:
+    pods = document.pods
+    yield (
+        f.POD_STATE,
+        plain(lambda: (((*_pod(pod), state), float(pod.state == state)) for pod in pods for state in PodState)),
+    )
+    yield f.POD_BYPASSING, plain(lambda: ((_pod(pod), pod.bypassing) for pod in pods))
+    yield f.CAPTURE, plain(lambda: (((*_pod(pod), why), n) for pod in pods for why, n in pod.kernel.items()))
+    yield f.STOCK, plain(lambda: (((*_pod(pod), family), n) for pod in pods for family, n in pod.stock.items()))
+
+
+def _workers(document: StatusDocument) -> Iterator[Offer]:
+    def each(value: str) -> Samples:
+        return (((str(worker.worker),), float(getattr(worker, value))) for worker in document.workers)
+
+    yield f.WORKER_UP, plain(partial(each, "up"))
+    yield f.WORKER_RESTARTS, plain(partial(each, "restarts"))
+    yield f.WORKER_HEARTBEAT, plain(partial(each, "heartbeat_age_seconds"))
+
+
+def _engine(workers: tuple[WorkerStatus, ...]) -> Iterator[Offer]:
+    def each(kept: str, name: str) -> Samples:
+        for worker in workers:
+            numbers: dict[str, int] = getattr(worker, kept)
+            if name in numbers:
+                yield (str(worker.worker),), numbers[name]
+
+    for name in sorted({name for worker in workers for name in worker.counters}):
+        yield f.engine(name, "counter"), plain(partial(each, "counters", name))
+    for name in sorted({name for worker in workers for name in worker.gauges}):
+        yield f.engine(name, "gauge"), plain(partial(each, "gauges", name))
+
+
+def offers(document: StatusDocument) -> Iterator[Offer]:
+    yield from _pods(document)
+    yield from _workers(document)
+    yield from _engine(document.workers)
+    yield f.SOURCE_AGE, plain(lambda: [((), document.source.age_seconds)])
+    yield f.SOURCE_ERRORS, plain(lambda: [((), len(document.source.errors))])
+    yield f.SHORTCUT, plain(lambda: [((), float(document.shortcut.available))])
+    yield f.REPAIRS, plain(lambda: [((), len(document.repairs))])
+    yield f.BUILD, plain(lambda: [((document.version, document.kernel, document.node), 1)])
+    yield f.ISTIO_BUILD, plain(lambda: [(("seine", document.version), 1)])

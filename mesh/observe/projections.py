@@ -1,0 +1,98 @@
+"""Which label values a flow has in each table: one function per table, in the order of mesh.observe.families.
+
+Istio's view has a reporter: the client's proxy says "source", the server's says "destination". We are the client's
+proxy of every outbound connection, and the server's too when the endpoint is an enrolled pod of this node: such a
+request goes through one hop and is reported by both, once each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mesh.model import Direction
+from mesh.observe.names import UNKNOWN, Party
+from mesh.observe.traffic import Counts, Flow, Labels
+
+CLUSTER = "Kubernetes"  # Istio's and Kiali's name of the only cluster
+DOMAIN = "svc.cluster.local"
+
+
+def _edge(flow: Flow) -> Labels:
+    source, service, destination = flow.source, flow.service, flow.destination
+    return (
+        flow.series.direction.name.lower(),
+        source.namespace,
+        source.workload,
+        service.namespace or UNKNOWN,
+        service.name or UNKNOWN,
+        destination.namespace,
+        destination.workload,
+    )
+
+
+def edge(flow: Flow, counts: Counts) -> Iterable[Labels]:
+    if counts.requests or counts.request_bytes or counts.response_bytes:
+        yield _edge(flow)
+
+
+def request(flow: Flow, counts: Counts) -> Iterable[Labels]:
+    if counts.requests:
+        code = str(flow.series.code) if flow.series.code else ""
+        yield (*_edge(flow), flow.source.pod, flow.destination.pod, code, flow.series.flag)
+
+
+def connection(flow: Flow, counts: Counts) -> Iterable[Labels]:
+    if counts.opened or counts.closed:
+        yield (*_edge(flow)[:5], flow.series.protocol)
+
+
+def _reporters(flow: Flow) -> Iterable[str]:
+    if flow.series.direction is Direction.OUTBOUND:
+        yield "source"
+    if flow.series.direction is Direction.INBOUND or flow.destination.enrolled:
+        yield "destination"
+
+
+def _party(party: Party, cluster: str) -> Labels:
+    return (
+        party.workload,
+        party.namespace,
+        party.app,
+        party.version,
+        UNKNOWN,  # principal: nobody has one without mutual TLS
+        party.app,
+        party.version,
+        cluster,
+    )
+
+
+def _service(flow: Flow) -> Labels:
+    """Host, name and namespace; a pod addressed without its service is its own namespace's, or Kiali has no edge."""
+    service = flow.service
+    if service.name:
+        return f"{service.name}.{service.namespace}.{DOMAIN}", service.name, service.namespace
+    return UNKNOWN, UNKNOWN, flow.destination.namespace
+
+
+def istio(cluster: str = CLUSTER) -> Callable[[Flow, Counts], Iterable[Labels]]:
+    def project(flow: Flow, counts: Counts) -> Iterable[Labels]:
+        series = flow.series
+        if series.protocol == "http" and not counts.requests:
+            return  # its connection; Istio has no metric for it
+        source_known = flow.source.workload != UNKNOWN
+        known = flow.service.name or flow.destination.workload != UNKNOWN
+        source = _party(flow.source, cluster if source_known else UNKNOWN)
+        destination = _party(flow.destination, cluster if known else UNKNOWN)
+        for reporter in _reporters(flow):
+            yield (
+                reporter,
+                *source,
+                *_service(flow),
+                *destination,
+                "http" if series.protocol == "http" else "tcp",
+                series.flag or "-",
+                UNKNOWN if reporter == "source" else "none",  # only the server's side can tell
+                str(series.code) if series.protocol == "http" else "0",
+            )
+
+    return project

@@ -1,0 +1,88 @@
+"""The state of a node as one document: the schema of /status, of `seine status -o json` and of the demo.
+
+Numbers are totals, never rates: whoever wants rates takes two documents (mesh.observe.rates). Fields may be added,
+never renamed or given another meaning.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mesh.model import FailMode, PodState, Value
+
+
+class PodStatus(Value, frozen=True):
+    namespace: str
+    name: str
+    state: PodState
+    fail_mode: FailMode = FailMode.OPEN
+    detail: str = ""  # a sentence: why the state is not `captured`
+    slot: int = -1
+    captured: int = 0  # connections the hooks steered to us since the pod's slot was made
+    bypassing: int = 0  # established connections that were there before us
+    kernel: dict[str, int] = msgspec.field(default_factory=dict)  # the hooks' counters by reason
+    stock: dict[str, int] = msgspec.field(default_factory=dict)  # unconnected sockets, by "ipv4", "ipv6"
+    shortcut: bool = False
+
+
+class EndpointStatus(Value, frozen=True):
+    namespace: str
+    pod: str
+    requests: int = 0
+    connections: int = 0  # opened so far, opaque only
+
+
+class ServiceStatus(Value, frozen=True):
+    namespace: str
+    name: str
+    requests: int = 0
+    failures: int = 0  # no response, or 5xx
+    opened: int = 0
+    closed: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    duration_us: int = 0
+    histogram: tuple[int, ...] = ()  # requests per bucket of StatusDocument.latency_bounds_us
+    endpoints: tuple[EndpointStatus, ...] = ()
+
+
+class WorkerStatus(Value, frozen=True):
+    worker: int  # its slot number; a successor has the same
+    pid: int = 0
+    up: bool = False
+    restarts: int = 0
+    heartbeat_age_seconds: float = 0.0
+    counters: dict[str, int] = msgspec.field(default_factory=dict)  # the engine's, only growing
+    gauges: dict[str, int] = msgspec.field(default_factory=dict)  # the engine's, of this moment
+
+
+class SourceStatus(Value, frozen=True):
+    kind: str = ""
+    age_seconds: float = 0.0  # since the last successful look
+    errors: tuple[str, ...] = ()  # FILE:LINE: reason
+
+
+class ShortcutStatus(Value, frozen=True):
+    available: bool = False
+    detail: str = ""
+
+
+class StatusDocument(Value, frozen=True):
+    node: str
+    version: str = ""
+    kernel: str = ""  # release
+    pid: int = 0
+    taken_at: float = 0.0  # seconds since 1970
+    uptime_seconds: float = 0.0  # of the agent
+    adopted: bool = False  # the agent found a former agent's hooks and kept them
+    repairs: tuple[str, ...] = ()  # what was detached by somebody and put back, latest last
+    pods: tuple[PodStatus, ...] = ()
+    services: tuple[ServiceStatus, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
+    source: SourceStatus = SourceStatus()
+    shortcut: ShortcutStatus = ShortcutStatus()
+    latency_bounds_us: tuple[int, ...] = ()
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(StatusDocument).decode

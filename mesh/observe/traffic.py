@@ -1,0 +1,206 @@
+"""The workers' series, summed by name.
+
+The engine's counters only grow, but names come and go: a pod is deleted, an unknown address becomes a workload. So
+what is added up here is *differences*, each under the names valid when it was seen; no sum ever goes backwards,
+which is what Prometheus' rate() rests on. A counter that did go backwards has begun anew, and counts in full.
+Everything is bounded: rows beyond a table's limit are added to one row named "overflow", and rows that nothing
+touched for ten minutes (Linkerd's figure) are forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import sub
+
+import msgspec
+
+from mesh.model import Series
+from mesh.observe.names import NO_SERVICE, NOBODY, Called, Names, Party
+from mesh.observe.status import EndpointStatus, ServiceStatus
+
+ROWS_MAX = 2000  # per table; a row of HTTP is up to 25 lines of text, and a line costs 30-60 us to render
+IDLE_SECONDS = 600.0
+OVERFLOW = "overflow"
+
+Labels = tuple[str, ...]
+
+
+class Counts(msgspec.Struct):
+    """Sums, or the difference of two looks at one series."""
+
+    requests: int = 0
+    opened: int = 0
+    closed: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    duration_us: int = 0
+    histogram: list[int] = []
+
+    def add(self, other: Counts) -> None:
+        self.requests += other.requests
+        self.opened += other.opened
+        self.closed += other.closed
+        self.request_bytes += other.request_bytes
+        self.response_bytes += other.response_bytes
+        self.duration_us += other.duration_us
+        if not any(other.histogram):
+            return
+        if len(self.histogram) < len(other.histogram):
+            self.histogram += [0] * (len(other.histogram) - len(self.histogram))
+        for index, count in enumerate(other.histogram):
+            self.histogram[index] += count
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """One series' meaning."""
+
+    source: Party
+    service: Called
+    destination: Party
+    series: Series
+
+    @property
+    def failed(self) -> bool:
+        return self.series.protocol == "http" and not 0 < self.series.code < 500
+
+
+class Row(msgspec.Struct):
+    counts: Counts
+    touched: float
+
+
+class Table:
+    """Counts by label values; `project` says under which a flow's difference is counted, possibly several or none."""
+
+    def __init__(
+        self,
+        project: Callable[[Flow, Counts], Iterable[Labels]],
+        rows_max: int = ROWS_MAX,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self._project, self._rows_max, self._idle_seconds = project, rows_max, idle_seconds
+        self.rows: dict[Labels, Row] = {}
+        self.overflowed = 0
+
+    def add(self, flow: Flow, counts: Counts, now: float) -> None:
+        for labels in self._project(flow, counts):
+            row = self.rows.get(labels) or self._new(labels, now)
+            row.counts.add(counts)
+            row.touched = now
+
+    def _new(self, labels: Labels, now: float) -> Row:
+        if len(self.rows) >= self._rows_max:
+            self.overflowed += 1
+            labels = (OVERFLOW,) * len(labels)
+        return self.rows.setdefault(labels, Row(Counts(), now))
+
+    def expire(self, now: float) -> None:
+        for labels in [key for key, row in self.rows.items() if now - row.touched > self._idle_seconds]:
+            del self.rows[labels]
+
+
+def _by_service(flow: Flow, counts: Counts) -> Iterable[Labels]:
+    yield flow.service.namespace, flow.service.name, "failed" if flow.failed else "ok"
+
+
+def _by_endpoint(flow: Flow, counts: Counts) -> Iterable[Labels]:
+    if flow.series.endpoint:
+        yield flow.service.namespace, flow.service.name, flow.destination.namespace, flow.destination.pod
+
+
+Key = tuple[int, int, int, int, int, str, int, str]
+
+
+def _key(worker: int, s: Series) -> Key:
+    return (worker, s.source, s.service, s.endpoint, s.direction, s.protocol, s.code, s.flag)
+
+
+def difference(new: Series, old: Series | None) -> Counts:
+    """What happened between two looks; all of `new` when it is smaller than `old` or the first."""
+    if old is None or new.count < old.count or new.opened < old.opened or new.closed < old.closed:
+        return Counts(
+            new.count,
+            new.opened,
+            new.closed,
+            new.request_bytes,
+            new.response_bytes,
+            new.duration_us_sum,
+            list(new.histogram),
+        )
+    return Counts(
+        new.count - old.count,
+        new.opened - old.opened,
+        new.closed - old.closed,
+        max(0, new.request_bytes - old.request_bytes),
+        max(0, new.response_bytes - old.response_bytes),
+        max(0, new.duration_us_sum - old.duration_us_sum),
+        [max(0, n) for n in map(sub, new.histogram, old.histogram)],
+    )
+
+
+class Traffic:
+    """The sums of a node. `tables` are the projections that somebody renders; two more feed the status document."""
+
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        self.tables = dict(tables)
+        self._services = Table(_by_service, idle_seconds=math.inf)
+        self._endpoints = Table(_by_endpoint)
+        self._last: dict[int, dict[Key, Series]] = {}
+
+    def observe(self, series: Mapping[int, Sequence[Series]], names: Names, now: float) -> None:
+        """Take in a look at every worker's counters. A worker that is not listed keeps what it had."""
+        for worker, listed in series.items():
+            last = self._last.get(worker, {})
+            self._last[worker] = {_key(worker, s): s for s in listed}
+            for key, new in self._last[worker].items():
+                old = last.get(key)
+                if new != old:
+                    self._add(new, difference(new, old), names, now)
+        for table in (*self.tables.values(), self._endpoints):
+            table.expire(now)
+
+    def _add(self, series: Series, counts: Counts, names: Names, now: float) -> None:
+        source = names.parties.get(series.source, NOBODY)
+        destination = names.parties.get(series.endpoint, NOBODY)
+        flow = Flow(source, names.services.get(series.service, NO_SERVICE), destination, series)
+        for table in (*self.tables.values(), self._services, self._endpoints):
+            table.add(flow, counts, now)
+
+    def services(self, names: Names) -> tuple[ServiceStatus, ...]:
+        """Every service that is declared or has been used, with every endpoint that is declared or was used lately."""
+        keys = {(called.namespace, called.name): called for called in names.services.values()}
+        for namespace, name, _ in self._services.rows:
+            keys.setdefault((namespace, name), Called(namespace=namespace, name=name))
+        return tuple(self._service(keys[key], names) for key in sorted(keys))
+
+    def _service(self, called: Called, names: Names) -> ServiceStatus:
+        total, failures = Counts(), 0
+        for outcome in ("ok", "failed"):
+            if row := self._services.rows.get((called.namespace, called.name, outcome)):
+                total.add(row.counts)
+                failures += row.counts.requests if outcome == "failed" else 0
+        return ServiceStatus(
+            namespace=called.namespace,
+            name=called.name,
+            requests=total.requests,
+            failures=failures,
+            opened=total.opened,
+            closed=total.closed,
+            request_bytes=total.request_bytes,
+            response_bytes=total.response_bytes,
+            duration_us=total.duration_us,
+            histogram=tuple(total.histogram),
+            endpoints=self._endpoints_of(called, names),
+        )
+
+    def _endpoints_of(self, called: Called, names: Names) -> tuple[EndpointStatus, ...]:
+        declared = (names.parties[id] for id in called.endpoints if id in names.parties)
+        found = {(party.namespace, party.pod): Counts() for party in declared}
+        for (namespace, name, *pod), row in self._endpoints.rows.items():
+            if (namespace, name) == (called.namespace, called.name):
+                found[(pod[0], pod[1])] = row.counts
+        return tuple(
+            EndpointStatus(namespace=namespace, pod=pod, requests=counts.requests, connections=counts.opened)
+            for (namespace, pod), counts in sorted(found.items())
+        )
