@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mesh.capture import helper
+from mesh.node import sockdiag
 
 OUTBOUND_PORT = 15001  # as in bpf/types.h
 INBOUND_PORT = 15006
@@ -67,7 +68,7 @@ class SocketFactory:
                 made += (await self._ask(helper.LISTEN, 0, port, (netns,)))[1]
         except OSError as error:
             _close_all(made)
-            raise _explained(error) from None
+            raise _explained(error, netns, self._cgroup) from None
         except BaseException:
             _close_all(made)
             raise
@@ -212,12 +213,21 @@ def _close_all(descriptors: Iterable[int]) -> None:
             os.close(fd)
 
 
-def _explained(error: OSError) -> OSError:
+def _explained(error: OSError, netns: str, cgroup: Path) -> OSError:
     """What an operator can do about a listener that cannot be made."""
     if error.errno != errno.EADDRINUSE:
         return error
-    return OSError(
-        error.errno,
-        f"{error.strerror}: in the pod's network namespace it is taken by the application, or by an agent of another "
-        "node name; the pod cannot be captured meanwhile",
-    )
+    place = f"{error.strerror}: in the pod's network namespace it is taken by"
+    if _ours_listens(netns, cgroup):
+        return OSError(error.errno, f"{place} a worker of this node, which must hand its listener back first")
+    reason = "the application, or by an agent of another node name; the pod cannot be captured meanwhile"
+    return OSError(error.errno, f"{place} {reason}")
+
+
+def _ours_listens(netns: str, cgroup: Path) -> bool:
+    try:
+        ours = cgroup.stat().st_ino
+        with sockdiag.open_inside(netns) as sock:
+            return any(one.cgroup_id == ours for one in sockdiag.connections(sock, sockdiag.LISTEN))
+    except OSError:
+        return False  # only the wording of another error depends on it
