@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.leftovers import leftovers
+
 ROOT = Path(__file__).resolve().parent.parent
 PRIVILEGED = ("tests/kernel", "tests/e2e")
 
@@ -21,3 +23,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     lane = item.path.relative_to(ROOT).as_posix()
     if lane.startswith(PRIVILEGED) and os.geteuid() != 0:
         pytest.fail("makes network namespaces and loads eBPF, so it needs root: run ./dev test", pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left():
+    """Whatever the tests of this process made (namespaces, links, cgroups, pins, processes) is gone at its end."""
+    yield
+    assert leftovers() == []
