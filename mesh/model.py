@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from enum import IntEnum, StrEnum
+from typing import dataclass_transform
 
 import msgspec
 
 
+# msgspec passes frozen and kw_only on to subclasses; type checkers believe that only when told so here.
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Value(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every shared value: immutable, hashable, comparable, and a message as it is."""
 
@@ -77,7 +80,7 @@ class Pod(Value):
 
     workload: Workload
     netns: str  # path of its network namespace
-    cgroup: str = ""  # path of its leaf in the cgroup2 tree; empty: unknown, the prover says so
+    cgroup: str = ""  # its leaf: absolute, or relative to the cgroup2 root (`root / cgroup` is both); empty: unknown
     enrolled: bool = False
     fail_mode: FailMode = FailMode.OPEN
     shortcut: bool = False
