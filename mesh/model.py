@@ -14,7 +14,7 @@ from typing import dataclass_transform
 import msgspec
 
 
-# msgspec passes frozen and kw_only on to subclasses; type checkers believe that only when told so here.
+# msgspec hands `frozen` down, which type checkers must be told; that fields are named in calls is our own habit.
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Value(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every shared value: immutable, hashable, comparable, and a message as it is."""

@@ -1,0 +1,113 @@
+"""Settings: every one with its unit, default, bounds and reason, and the only reader of the environment.
+
+A setting NAME of the agent may come from the environment as SEINE_NAME; the command line wins over it. Units stand
+last in the names. What our own pieces must agree on (ports, canary addresses) is a constant here and no setting: the C
+sources state it too, and tests compare them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+OUTBOUND_PORT = 15001  # Istio's numbers, because firewalls and operators know them
+INBOUND_PORT = 15006
+CANARY_PORT = 15021  # Istio's readiness port
+CANARY_ADDRESSES = ("240.0.0.1", "100::5e1e")  # class E and the discard prefix (RFC 6666): no host ever answers there
+WORKERS_MAX = 32  # cells of the heartbeat array
+NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")  # it becomes a directory and a cgroup name
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A sentence for the operator: which setting, what it says, what it may say."""
+
+
+def setting(default: Any, unit: str, why: str, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field that knows its unit, bounds and reason."""
+    return field(default=default, metadata={"unit": unit, "why": why, "low": low, "high": high})
+
+
+def _own_name() -> str:
+    name = platform.node().split(".")[0].lower()
+    return name if NODE_NAME.fullmatch(name) else "node"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """Bounds of the directory source: what one directory may cost the agent."""
+
+    poll_seconds: float = setting(0.25, "s", "a change counts once two polls saw it alike: 0.5 s at most", 0.01, 60)
+    file_bytes_max: int = setting(8 << 20, "bytes", "16 000 pods as kubectl writes them; parsed in about 10 s", 1)
+    files_max: int = setting(4096, "files", "one stat each per poll: 5 ms of every 250", 1)
+    values_max: int = setting(1_000_000, "values", "per file with aliases expanded; 8 MiB of honest YAML has fewer", 1)
+    depth_max: int = setting(64, "levels", "a Pod nests 12 levels; libyaml's time grows with depth squared", 1, 500)
+    errors_max: int = setting(20, "sentences", "per file; a generated file repeats one mistake a thousand times", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """What `seine agent` is told."""
+
+    source: Path = setting(Path("/etc/seine"), "path", "directory of Kubernetes YAML")
+    node: str = setting("", "name", "prefix of pins, cgroup and run directory; empty: this host's own name")
+    run_root: Path = setting(Path("/run/seine"), "path", "sockets and counters; gone with a reboot, like the pins")
+    workers: int = setting(
+        2, "processes", "two survive the death of one; more only pays on larger nodes", 1, WORKERS_MAX
+    )
+    worker_uid: int = setting(65532, "uid", "what distroless images call nonroot; owns nothing on a host", 1, 2**31)
+    admin_address: str = setting("127.0.0.1", "address", "metrics name every workload: not for the network by default")
+    admin_port: int = setting(15020, "port", "where Istio users look for merged metrics; 0: any free port", 0, 65535)
+    drain_seconds: float = setting(
+        30.0, "s", "below Kubernetes' default grace of a pod, which is 30 s and kills", 0, 3600
+    )
+    reconcile_seconds: float = setting(1.0, "s", "namespaces come and go without a word from the source", 0.05, 60)
+    prove_seconds: float = setting(
+        5.0, "s", "a silent leak lasts no longer; one probe costs 20 ms of a core", 0.1, 3600
+    )
+    log_level: str = setting("INFO", "level", "DEBUG names every connection that asked for a plan")
+    files: SourceConfig = field(default_factory=SourceConfig)
+
+    def __post_init__(self) -> None:
+        if not self.node:
+            object.__setattr__(self, "node", _own_name())
+        if not NODE_NAME.fullmatch(self.node):
+            raise ConfigError(f"node {self.node!r}: small letters, digits, '-' and '.', at most 63, no '-' at the ends")
+        check_bounds(self)
+
+    @property
+    def run_dir(self) -> Path:
+        return self.run_root / self.node
+
+
+def check_bounds(settings: Any) -> None:
+    """Raises ConfigError for the first setting outside its bounds."""
+    for each in fields(settings):
+        value, low, high = getattr(settings, each.name), each.metadata.get("low"), each.metadata.get("high")
+        if (low is not None and value < low) or (high is not None and value > high):
+            most = "" if high is None else f" and at most {high}"
+            raise ConfigError(f"{each.name} is {value}; it must be at least {low}{most} {each.metadata['unit']}")
+
+
+def from_environment(kind: type[T], environment: Mapping[str, str] | None = None, **given: Any) -> T:
+    """A `kind` of settings from SEINE_* variables; `given` (the command line) wins, None in it means not given."""
+    environment = os.environ if environment is None else environment
+    types = get_type_hints(kind)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for each in fields(kind):  # type: ignore[arg-type]
+        text = environment.get(f"SEINE_{each.name.upper()}")
+        if text is None or each.name in chosen or "unit" not in each.metadata:
+            continue
+        try:
+            chosen[each.name] = types[each.name](text)
+        except ValueError:
+            article = {int: "a whole number", float: "a number"}.get(types[each.name], types[each.name].__name__)
+            unit = each.metadata["unit"]
+            raise ConfigError(f"SEINE_{each.name.upper()} is {text!r}; it must be {article} ({unit})") from None
+    return kind(**chosen)

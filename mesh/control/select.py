@@ -1,0 +1,37 @@
+"""Questions about a snapshot that more than one compiler asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mesh.model import Endpoint, Service, ServicePort, Snapshot, Workload
+
+
+def is_ipv6(address: str) -> bool:
+    return ":" in address
+
+
+def addressed(snapshot: Snapshot) -> dict[str, Workload]:
+    """Pod address -> workload. Not those of host-network pods: they are the node's, whoever else listens there."""
+    found: dict[str, Workload] = {}
+    for workload in snapshot.workloads:
+        if not workload.host_network:
+            for address in workload.addresses:
+                found.setdefault(address, workload)
+    return found
+
+
+def virtual(snapshot: Snapshot) -> Iterator[tuple[str, Service, ServicePort]]:
+    """Every {VIP, declared port} once; of two Services that claim one the first has it."""
+    seen: set[tuple[str, int]] = set()
+    for service in snapshot.services:
+        for vip in service.vips:
+            for port in service.ports:
+                if (vip, port.port) not in seen:
+                    seen.add((vip, port.port))
+                    yield vip, service, port
+
+
+def usable(endpoints: Iterable[Endpoint], vip: str) -> Iterator[Endpoint]:
+    """The ready ones that are of the VIP's family: a connection does not change family on its way."""
+    return (each for each in endpoints if each.ready and is_ipv6(each.address) == is_ipv6(vip))

@@ -1,0 +1,15 @@
+"""Kubernetes objects -> model. The only package that knows their schemas.
+
+    objects      the raw objects, as far as we read them (msgspec partial structs)
+    documents    YAML text -> plain values that know their lines, within limits
+    settings     labels, annotations and names of ports -> how Seine shall treat a pod or port
+    parse        one raw object -> checked facts, or a refusal that points at the field
+    assemble     all facts -> Snapshot: who belongs to whom, and who comes too late
+    directory    files of a directory -> facts -> Snapshot, followed
+
+An API server as the source gives the same raw objects to `parse`; everything behind it is shared.
+"""
+
+from mesh.kube.directory import DirectorySource
+
+__all__ = ["DirectorySource"]

@@ -1,0 +1,209 @@
+"""All facts -> Snapshot: who belongs to whom, and who comes too late.
+
+An object's identity, a pod's and a Service's addresses, and a network namespace belong to one object each. The first
+claimant has them, and whoever had them in the snapshot before stays first; a later one is left out whole, with a
+sentence that names both places. Pure: the same facts and the same earlier winners give the same snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from mesh.kube.parse import EndpointFacts, Facts, NamespaceFacts, PodFacts, ServiceFacts, SliceFacts
+from mesh.kube.settings import Settings
+from mesh.model import Endpoint, FailMode, Pod, Service, ServicePort, Snapshot, Value, Workload
+
+
+class Placed(Value):
+    """Facts and where they were read."""
+
+    file: str
+    line: int
+    facts: Facts
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    @property
+    def seat(self) -> tuple[str, str]:
+        """What tells it from others that claim the same, over edits that move lines."""
+        return (self.file, self.facts.title)
+
+
+Seats = frozenset[tuple[str, str]]
+
+
+def assemble(found: Iterable[Placed], node: str = "", before: Seats = frozenset()) -> tuple[Snapshot, Seats]:
+    """The snapshot and the seats of those who are in it, to be handed in as `before` the next time.
+
+    `node`: pods that name another node in spec.nodeName are not local; empty means every pod with a netns is.
+    """
+    admitted, errors = admit(sorted(found, key=lambda each: each.seat not in before))
+    facts = [each.facts for each in admitted]
+    namespaces = {each.name: each.settings for each in facts if isinstance(each, NamespaceFacts)}
+    pods = sorted((each for each in facts if isinstance(each, PodFacts)), key=lambda each: each.title)
+    services = sorted((each for each in facts if isinstance(each, ServiceFacts)), key=lambda each: each.title)
+    slices = [each for each in admitted if isinstance(each.facts, SliceFacts)]
+    by_service, notes = _match(slices, services)
+    resolve = Resolver(pods)
+    snapshot = Snapshot(
+        services=tuple(_populate(each.service, by_service[each.title], resolve) for each in services),
+        workloads=tuple(each.workload for each in pods),
+        pods=tuple(_local_pods(pods, namespaces, node)),
+        errors=tuple(errors + notes),
+    )
+    return snapshot, frozenset(each.seat for each in admitted)
+
+
+def claims(facts: Facts) -> Iterator[tuple[str, str]]:
+    """What belongs to nobody else, and how a sentence calls it."""
+    yield facts.title, "name"
+    match facts:
+        case PodFacts(workload=workload, netns=netns):
+            yield f"uid {workload.uid}", f"uid {workload.uid}"
+            if not workload.host_network:
+                yield from ((address, f"address {address}") for address in workload.addresses)
+            if netns:
+                yield f"netns {netns}", f"network namespace {netns}"
+        case ServiceFacts(service=service):
+            yield from ((address, f"address {address}") for address in service.vips)
+
+
+def admit(found: Sequence[Placed]) -> tuple[list[Placed], list[str]]:
+    """Those that claim nothing taken, in order, and a sentence per other."""
+    owners: dict[str, Placed] = {}
+    admitted, errors = [], []
+    for each in found:
+        wanted = list(claims(each.facts))
+        taken = [(owners[key], call) for key, call in wanted if key in owners]
+        if not taken:
+            owners.update((key, each) for key, _ in wanted)
+            admitted.append(each)
+            continue
+        owner, call = taken[0]
+        if owner.facts.title == each.facts.title:
+            reason = f"is already defined at {owner.place}"
+        else:
+            reason = f"has the {call} of {owner.facts.title} at {owner.place}"
+        errors.append(f"{each.place}: {each.facts.title} {reason}; this one is left out")
+    return admitted, errors
+
+
+def _match(slices: Sequence[Placed], services: Sequence[ServiceFacts]) -> tuple[dict[str, list[SliceFacts]], list[str]]:
+    """Slices by title of their Service, and a sentence for each that reaches nobody by what looks like a slip."""
+    known = {each.title: each.service for each in services}
+    matched: dict[str, list[SliceFacts]] = defaultdict(list)
+    notes = []
+    for placed in slices:
+        facts = placed.facts
+        assert isinstance(facts, SliceFacts)
+        title = f"Service {facts.namespace}/{facts.service}"
+        matched[title].append(facts)
+        if not facts.service:
+            notes.append(
+                f"{placed.place}: {facts.title} has no label kubernetes.io/service-name, so no Service uses it"
+            )
+        elif title in known:
+            names = {port.name for port in known[title].ports}
+            notes += [
+                f"{placed.place}: {facts.title} has port {port} named {name!r}, a name that {title} does not have"
+                for name, port in facts.ports
+                if name not in names
+            ]
+    return matched, notes
+
+
+class Resolver:
+    """Which workload an endpoint is, by uid, else by name, else by address."""
+
+    def __init__(self, pods: Iterable[PodFacts]) -> None:
+        self._by_uid: dict[str, PodFacts] = {}
+        self._by_name: dict[tuple[str, str], PodFacts] = {}
+        self._by_address: dict[str, PodFacts] = {}
+        for pod in pods:
+            self._by_uid[pod.workload.uid] = pod
+            self._by_name[pod.workload.namespace, pod.workload.name] = pod
+            if not pod.workload.host_network:
+                self._by_address.update(dict.fromkeys(pod.workload.addresses, pod))
+
+    def __call__(self, endpoint: EndpointFacts) -> tuple[str, PodFacts | None]:
+        """Its uid ("" for no pod at all) and its pod if we know it. A uid that is not known is a pod yet to be seen."""
+        if endpoint.uid:
+            return endpoint.uid, self._by_uid.get(endpoint.uid)
+        pod = self._by_name.get(endpoint.pod) if endpoint.pod else self._by_address.get(endpoint.address)
+        return (pod.workload.uid if pod else ""), pod
+
+
+def _populate(service: Service, slices: Sequence[SliceFacts], resolve: Resolver) -> Service:
+    ports = tuple(
+        ServicePort(
+            port=port.port,
+            name=port.name,
+            protocol=port.protocol,
+            endpoints=tuple(_endpoints(port.name, slices, resolve)),
+        )
+        for port in service.ports
+    )
+    return Service(
+        namespace=service.namespace, name=service.name, vips=service.vips, ports=ports, balancer=service.balancer
+    )
+
+
+def _endpoints(name: str, slices: Sequence[SliceFacts], resolve: Resolver) -> list[Endpoint]:
+    """The endpoints of one named port, sorted; each once, though slices may overlap while they are rewritten."""
+    found: dict[tuple[str, int], tuple[EndpointFacts, SliceFacts]] = {}
+    for piece in slices:
+        for port in (number for each, number in piece.ports if each == name):
+            for each in piece.endpoints:
+                key = (each.address, port)
+                if key not in found or (each.ready and not found[key][0].ready):
+                    found[key] = (each, piece)
+    alive = {(":" in each.address) for each, _ in found.values() if each.ready}
+    endpoints = []
+    for (address, port), (each, piece) in found.items():
+        uid, pod = resolve(each)
+        # As kube-proxy: where nothing is ready, what is still serving while it ends is better than a refusal.
+        ready = each.ready or (each.last_resort and (":" in address) not in alive)
+        weight = (pod.weight if pod else None) or piece.weight or 1
+        endpoints.append(
+            Endpoint(address=address, port=port, workload_uid=uid, ready=ready, weight=weight, zone=each.zone)
+        )
+    return sorted(endpoints, key=lambda each: (":" in each.address, each.address, each.port))
+
+
+def _local_pods(pods: Iterable[PodFacts], namespaces: dict[str, Settings], node: str) -> Iterator[Pod]:
+    for each in pods:
+        workload, settings = each.workload, each.settings.over(namespaces.get(each.workload.namespace, Settings()))
+        if node and workload.node and workload.node != node:
+            continue
+        asked = settings.mesh is True
+        refused = _refusal(workload, each.netns) if asked else ""
+        if not each.netns and not refused:
+            continue
+        yield Pod(
+            workload=workload,
+            netns=each.netns,
+            cgroup=each.cgroup,
+            enrolled=asked and not refused,
+            fail_mode=settings.fail or FailMode.OPEN,
+            shortcut=settings.shortcut is True,
+            skip_inbound_ports=settings.skip_inbound_ports or frozenset(),
+            skip_outbound_ports=settings.skip_outbound_ports or frozenset(),
+            opaque_ports=settings.opaque_ports or frozenset(),
+            refused=refused,
+        )
+
+
+def _refusal(workload: Workload, netns: str) -> str:
+    """Why a pod that asks for the mesh cannot have it; "" if it can, or if it is another node's."""
+    if workload.host_network:
+        return (
+            "it has hostNetwork: its network namespace is the node's, and every process there would be captured with it"
+        )
+    if not netns:
+        return "" if workload.node else "nothing says where it is: neither seine.dev/netns nor spec.nodeName"
+    if not workload.addresses:
+        return "it has no address (status.podIP)"
+    return ""

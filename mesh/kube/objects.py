@@ -1,0 +1,122 @@
+"""Raw Kubernetes objects, as far as we read them; everything else in them is skipped, not refused.
+
+One set of structs for both sources: YAML values go through `msgspec.convert`, an API server's JSON through
+`msgspec.json.Decoder` (2 us per pod). A collection may be null: the API server writes `"endpoints": null`.
+Schemas: Kubernetes 1.33 core/v1 and discovery.k8s.io/v1.
+"""
+
+from __future__ import annotations
+
+from typing import dataclass_transform
+
+import msgspec
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class Raw(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base: lenient about unknown fields, strict about the types of known ones, as the API server is."""
+
+
+class Owner(Raw):
+    kind: str
+    name: str
+    controller: bool = False
+
+
+class Meta(Raw):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: list[Owner] | None = None
+
+
+class Object(Raw):
+    metadata: Meta = Meta()
+
+
+class Namespace(Object):
+    pass
+
+
+class PodIP(Raw):
+    ip: str = ""
+
+
+class PodSpec(Raw):
+    node_name: str = ""
+    service_account_name: str = ""
+    host_network: bool = False
+
+
+class PodStatus(Raw):
+    phase: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    pod_ips: list[PodIP] | None = msgspec.field(default=None, name="podIPs")
+
+
+class Pod(Object):
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class ServicePort(Raw):
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str | None = None
+
+
+class ServiceSpec(Raw):
+    type: str = "ClusterIP"
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    cluster_ips: list[str] | None = msgspec.field(default=None, name="clusterIPs")
+    ports: list[ServicePort] | None = None
+
+
+class Service(Object):
+    spec: ServiceSpec = ServiceSpec()
+
+
+class Conditions(Raw):
+    """Absent means unknown; consumers read unknown `ready` and `serving` as true."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class Reference(Raw):
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class SliceEndpoint(Raw):
+    addresses: list[str]
+    conditions: Conditions = Conditions()
+    target_ref: Reference | None = None
+    zone: str | None = None
+
+
+class SlicePort(Raw):
+    port: int | None = None
+    name: str | None = None
+    protocol: str | None = None
+    app_protocol: str | None = None
+
+
+class EndpointSlice(Object):
+    address_type: str = ""
+    endpoints: list[SliceEndpoint] | None = None
+    ports: list[SlicePort] | None = None
+
+
+KINDS: dict[str, tuple[str, type[Object]]] = {
+    "Namespace": ("v1", Namespace),
+    "Pod": ("v1", Pod),
+    "Service": ("v1", Service),
+    "EndpointSlice": ("discovery.k8s.io/v1", EndpointSlice),
+}

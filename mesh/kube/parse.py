@@ -1,0 +1,315 @@
+"""One raw object -> checked facts about it, or BadField. Nothing here looks at a second object.
+
+Accepted: what an API server would accept, as far as we read it. Answers None for what is valid and no business of
+ours: finished pods, ExternalName Services, FQDN slices. Sources: Kubernetes API validation, Istio's canonical names.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from mesh.config import CANARY_ADDRESSES
+from mesh.kube import objects
+from mesh.kube.documents import Path, Value, shown
+from mesh.kube.protocols import declared
+from mesh.kube.settings import (
+    BALANCER,
+    CGROUP,
+    NETNS,
+    OPAQUE,
+    BadField,
+    Settings,
+    choice,
+    path_setting,
+    ports,
+    read_settings,
+    weight,
+)
+from mesh.model import Balancer, Protocol, Service, ServicePort, Workload
+from mesh.model import Value as Frozen
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+PATH_STEP = re.compile(r"\.([^.\[`]+)|\[(\d+)\]")
+APP_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+VERSION_LABELS = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
+SERVICE_LABEL = "kubernetes.io/service-name"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
+
+class NamespaceFacts(Frozen):
+    name: str
+    settings: Settings
+
+    @property
+    def title(self) -> str:
+        return f"Namespace {self.name}"
+
+
+class PodFacts(Frozen):
+    workload: Workload
+    settings: Settings
+    netns: str
+    cgroup: str
+    weight: int | None
+
+    @property
+    def title(self) -> str:
+        return f"Pod {self.workload.namespace}/{self.workload.name}"
+
+
+class ServiceFacts(Frozen):
+    service: Service  # its ports have no endpoints yet
+
+    @property
+    def title(self) -> str:
+        return f"Service {self.service.namespace}/{self.service.name}"
+
+
+class EndpointFacts(Frozen):
+    address: str
+    ready: bool
+    last_resort: bool  # terminating, yet serving: used where nothing is ready
+    pod: tuple[str, str] | None  # namespace and name
+    uid: str
+    zone: str
+
+
+class SliceFacts(Frozen):
+    namespace: str
+    name: str
+    service: str  # empty: of no Service
+    ports: tuple[tuple[str, int], ...]  # TCP only
+    other_ports: frozenset[str]  # names of those that are not TCP
+    endpoints: tuple[EndpointFacts, ...]
+    weight: int | None
+
+    @property
+    def title(self) -> str:
+        return f"EndpointSlice {self.namespace}/{self.name}"
+
+
+Facts = NamespaceFacts | PodFacts | ServiceFacts | SliceFacts
+
+
+def decode(value: Value, kind: str) -> objects.Object:
+    """A plain value of a known kind -> raw object; raises BadField at the field that has the wrong type."""
+    try:
+        return msgspec.convert(value, objects.KINDS[kind][1])
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `")
+        path = tuple(name or int(index) for name, index in PATH_STEP.findall(where))
+        if where.endswith("[...]`"):  # an entry of labels or annotations: msgspec does not say which
+            path = (*path, _not_text(value, path))
+        spelled = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+        raise BadField(path, f"{spelled}: {reason[:1].lower()}{reason[1:]}" if spelled else reason) from None
+
+
+def _not_text(value: Value, path: Path) -> str:
+    for step in path:
+        value = value[step]
+    return next(str(name) for name, entry in value.items() if not isinstance(entry, str))
+
+
+def parse(raw: objects.Object) -> Facts | None:
+    """Raises BadField."""
+    match raw:
+        case objects.Namespace():
+            return NamespaceFacts(name=_name(raw.metadata), settings=read_settings(raw.metadata))
+        case objects.Pod():
+            return parse_pod(raw)
+        case objects.Service():
+            return parse_service(raw)
+        case objects.EndpointSlice():
+            return parse_slice(raw)
+    raise TypeError(f"no parser for {type(raw).__name__}")
+
+
+def parse_pod(raw: objects.Pod) -> PodFacts | None:
+    if raw.status.phase in ("Succeeded", "Failed"):  # its address may already be another pod's
+        return None
+    meta, labels = raw.metadata, raw.metadata.labels or {}
+    name, namespace = _name(meta), _namespace(meta)
+    owner = owner_name(meta) or name
+    workload = Workload(
+        uid=meta.uid or f"{namespace}/{name}",
+        namespace=namespace,
+        name=name,
+        addresses=_pod_addresses(raw.status),
+        service_account=raw.spec.service_account_name or "default",
+        node=raw.spec.node_name,
+        zone=labels.get(ZONE_LABEL, ""),
+        owner=owner,
+        app=_first(labels, APP_LABELS) or owner,
+        version=_first(labels, VERSION_LABELS) or "latest",
+        host_network=raw.spec.host_network,
+    )
+    netns, cgroup = path_setting(meta, NETNS, absolute=True), path_setting(meta, CGROUP, absolute=False)
+    return PodFacts(workload=workload, settings=read_settings(meta), netns=netns, cgroup=cgroup, weight=weight(meta))
+
+
+def owner_name(meta: objects.Meta) -> str:
+    """What people call its origin: the Deployment behind a ReplicaSet, the CronJob behind a Job; "" for none."""
+    owners = meta.owner_references or []
+    owner = next((each for each in owners if each.controller), owners[0] if owners else None)
+    if owner is None:
+        return ""
+    if owner.kind == "ReplicaSet":
+        hashed = (meta.labels or {}).get("pod-template-hash", "")
+        if hashed and owner.name.endswith(f"-{hashed}"):
+            return owner.name.removesuffix(f"-{hashed}")
+        return re.sub(r"-[a-z0-9]{5,10}$", "", owner.name)  # a hash has at most ten characters
+    if owner.kind == "Job":
+        return re.sub(r"-\d{8,}$", "", owner.name)  # minutes since 1970
+    return owner.name
+
+
+def parse_service(raw: objects.Service) -> ServiceFacts | None:
+    if raw.spec.type == "ExternalName":
+        return None
+    meta = raw.metadata
+    opaque = ports(meta, OPAQUE) or frozenset()
+    service = Service(
+        namespace=_namespace(meta),
+        name=_name(meta),
+        vips=_vips(raw.spec),
+        ports=tuple(_service_ports(raw.spec.ports or (), opaque)),
+        balancer=choice(meta, BALANCER, {each.value: each for each in Balancer}) or Balancer.EWMA,
+    )
+    return ServiceFacts(service=service)
+
+
+def _service_ports(raw: Iterable[objects.ServicePort], opaque: frozenset[int]) -> Iterable[ServicePort]:
+    names: set[str] = set()
+    numbers: set[tuple[str, int]] = set()
+    for index, port in enumerate(raw):
+        path = ("spec", "ports", index)
+        transport = _transport(port.protocol, path)
+        _port(port.port, (*path, "port"))
+        if port.name in names:
+            raise BadField(path, f"two ports are named {shown(port.name)}; several ports need names of their own")
+        if (transport, port.port) in numbers:
+            raise BadField(path, f"port {port.port}/{transport} is here twice")
+        names.add(port.name)
+        numbers.add((transport, port.port))
+        if transport == "TCP":
+            protocol = Protocol.OPAQUE if port.port in opaque else declared(port.app_protocol, port.name)
+            yield ServicePort(port=port.port, name=port.name, protocol=protocol)
+
+
+def _vips(spec: objects.ServiceSpec) -> tuple[str, ...]:
+    """Empty for a headless Service. One without any address would get it from an API server; here it is a mistake."""
+    texts = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
+    if not texts:
+        raise BadField(("spec",), "no spec.clusterIP, and nothing assigns one here: write one, or None for headless")
+    if spec.cluster_ip and spec.cluster_ip != texts[0]:
+        raise BadField(
+            ("spec", "clusterIP"), f"clusterIP is {shown(spec.cluster_ip)} but clusterIPs[0] {shown(texts[0])}"
+        )
+    if texts == ["None"]:
+        return ()
+    field = "clusterIPs" if spec.cluster_ips else "clusterIP"
+    return tuple(
+        dict.fromkeys(
+            address(text, ("spec", field, index) if spec.cluster_ips else ("spec", field))
+            for index, text in enumerate(texts)
+        )
+    )
+
+
+def parse_slice(raw: objects.EndpointSlice) -> SliceFacts | None:
+    if raw.address_type == "FQDN":
+        return None
+    if raw.address_type not in ("IPv4", "IPv6"):
+        raise BadField(("addressType",), f"addressType is {shown(raw.address_type)}; it must be IPv4, IPv6 or FQDN")
+    namespace = _namespace(raw.metadata)
+    endpoints = [_endpoint(each, raw.address_type, namespace, index) for index, each in enumerate(raw.endpoints or ())]
+    tcp: list[tuple[str, int]] = []
+    others: set[str] = set()
+    for index, port in enumerate(raw.ports or ()):
+        if _transport(port.protocol or "TCP", ("ports", index)) != "TCP":
+            others.add(port.name or "")
+        elif port.port is not None:  # null: any port, which no Service can mean
+            tcp.append((port.name or "", _port(port.port, ("ports", index, "port"))))
+    return SliceFacts(
+        namespace=namespace,
+        name=_name(raw.metadata),
+        service=(raw.metadata.labels or {}).get(SERVICE_LABEL, ""),
+        ports=tuple(tcp),
+        other_ports=frozenset(others),
+        endpoints=tuple(endpoints),
+        weight=weight(raw.metadata),
+    )
+
+
+def _endpoint(raw: objects.SliceEndpoint, family: str, namespace: str, index: int) -> EndpointFacts:
+    path = ("endpoints", index, "addresses")
+    if not raw.addresses:
+        raise BadField(path, "an endpoint needs an address")
+    text = address(raw.addresses[0], (*path, 0))  # the others mean the same endpoint; kube-proxy uses the first as well
+    if (":" in text) != (family == "IPv6"):
+        raise BadField((*path, 0), f"{text} is not of the addressType {family}")
+    state, target = raw.conditions, raw.target_ref
+    pod = target is not None and target.kind == "Pod"
+    return EndpointFacts(
+        address=text,
+        ready=state.ready is not False,
+        last_resort=state.serving is not False and state.terminating is True,
+        pod=(target.namespace or namespace, target.name) if target is not None and pod and target.name else None,
+        uid=target.uid if target is not None and pod else "",
+        zone=raw.zone or "",
+    )
+
+
+def _pod_addresses(status: objects.PodStatus) -> tuple[str, ...]:
+    listed = [(each.ip, ("status", "podIPs", index, "ip")) for index, each in enumerate(status.pod_ips or ())]
+    texts: list[tuple[str, Path]] = [(status.pod_ip, ("status", "podIP")), *listed]
+    return tuple(dict.fromkeys(address(text, path) for text, path in texts if text))
+
+
+def address(text: str, path: Path) -> str:
+    """Canonical text of an address that a pod or Service can have; raises BadField."""
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        raise BadField(path, f"{shown(text)} is not an IP address") from None
+    mapped = isinstance(parsed, ipaddress.IPv6Address) and (
+        parsed.ipv4_mapped is not None or parsed.scope_id is not None
+    )
+    if mapped or parsed.is_unspecified or parsed.is_loopback or parsed.is_multicast or parsed.is_link_local:
+        raise BadField(path, f"{text} cannot be the address of a pod or Service")
+    if str(parsed) in CANARY_ADDRESSES:
+        raise BadField(path, f"{text} is kept for the mesh's own probe")
+    return str(parsed)
+
+
+def _port(number: int, path: Path) -> int:
+    if not 1 <= number <= 65535:
+        raise BadField(path, f"port {number} is out of range; it must be from 1 to 65535")
+    return number
+
+
+def _transport(text: str, path: Path) -> str:
+    if text not in ("TCP", "UDP", "SCTP"):
+        raise BadField((*path, "protocol"), f"protocol is {shown(text)}; it must be TCP, UDP or SCTP")
+    return text
+
+
+def _name(meta: objects.Meta) -> str:
+    if not NAME.fullmatch(meta.name):
+        raise BadField(("metadata", "name"), f"metadata.name is {shown(meta.name)}; that is no name for an object")
+    return meta.name
+
+
+def _namespace(meta: objects.Meta) -> str:
+    namespace = meta.namespace or "default"
+    if not NAME.fullmatch(namespace):
+        raise BadField(("metadata", "namespace"), f"metadata.namespace is {shown(namespace)}; that is no name")
+    return namespace
+
+
+def _first(labels: dict[str, str], names: Iterable[str]) -> str:
+    return next((labels[name] for name in names if labels.get(name)), "")

@@ -1,0 +1,128 @@
+"""Labels and annotations -> how Seine shall treat a pod. A pod's word wins over its namespace's, setting by setting.
+
+    label seine.dev/mesh: enabled | disabled                      config.seine.dev/skip-inbound-ports: 22,9000-9010
+    seine.dev/fail: open | closed                                 config.seine.dev/skip-outbound-ports
+    seine.dev/shortcut: enabled | disabled                        config.seine.dev/opaque-ports  (on a Service too)
+    seine.dev/balancer: ewma | round_robin  (Service)             seine.dev/weight: 1..1000  (Pod, EndpointSlice)
+    seine.dev/netns: /run/netns/NAME  (Pod, standalone)           seine.dev/cgroup: PATH  (Pod, standalone)
+
+A value that is not understood is refused, never guessed: a misspelt `closed` must not mean open. The cgroup is an
+absolute path, or relative to the cgroup2 root; `root / path` is right for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mesh.kube.documents import Path, shown
+from mesh.kube.objects import Meta
+from mesh.model import FailMode, Value
+
+MESH = "seine.dev/mesh"
+FAIL = "seine.dev/fail"
+SHORTCUT = "seine.dev/shortcut"
+BALANCER = "seine.dev/balancer"
+WEIGHT = "seine.dev/weight"
+NETNS = "seine.dev/netns"
+CGROUP = "seine.dev/cgroup"
+SKIP_INBOUND = "config.seine.dev/skip-inbound-ports"
+SKIP_OUTBOUND = "config.seine.dev/skip-outbound-ports"
+OPAQUE = "config.seine.dev/opaque-ports"
+
+SWITCH = {"enabled": True, "disabled": False}
+WEIGHT_MAX = 1000  # enough for one in a thousand, and 10^5 endpoints still sum up in 32 bits
+
+T = TypeVar("T")
+
+
+class BadField(ValueError):
+    """Which field of an object was refused, and why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{'.'.join(map(str, path))}: {reason}")
+        self.path, self.reason = path, reason
+
+
+class Settings(Value):
+    """None: not said."""
+
+    mesh: bool | None = None
+    fail: FailMode | None = None
+    shortcut: bool | None = None
+    skip_inbound_ports: frozenset[int] | None = None
+    skip_outbound_ports: frozenset[int] | None = None
+    opaque_ports: frozenset[int] | None = None
+
+    def over(self, base: Settings) -> Settings:
+        """These settings, with those of `base` where nothing is said here."""
+        return Settings(**{name: mine if (mine := getattr(self, name)) is not None else getattr(base, name)
+                           for name in self.__struct_fields__})  # fmt: skip
+
+
+def read_settings(meta: Meta) -> Settings:
+    """Raises BadField."""
+    return Settings(
+        mesh=choice(meta, MESH, SWITCH, labels=True),
+        fail=choice(meta, FAIL, {mode.value: mode for mode in FailMode}),
+        shortcut=choice(meta, SHORTCUT, SWITCH),
+        skip_inbound_ports=ports(meta, SKIP_INBOUND),
+        skip_outbound_ports=ports(meta, SKIP_OUTBOUND),
+        opaque_ports=ports(meta, OPAQUE),
+    )
+
+
+def annotation(meta: Meta, name: str) -> str | None:
+    return (meta.annotations or {}).get(name)
+
+
+def choice(meta: Meta, name: str, meanings: Mapping[str, T], labels: bool = False) -> T | None:
+    text = (meta.labels or {}).get(name) if labels else annotation(meta, name)
+    if text is None:
+        return None
+    if text not in meanings:
+        path: Path = ("metadata", "labels" if labels else "annotations", name)
+        raise BadField(path, f"{name} is {shown(text)}; it must be {' or '.join(meanings)}")
+    return meanings[text]
+
+
+def weight(meta: Meta) -> int | None:
+    text = annotation(meta, WEIGHT)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= WEIGHT_MAX):
+        reason = f"{WEIGHT} is {shown(text)}; it must be a whole number from 1 to {WEIGHT_MAX}"
+        raise BadField(("metadata", "annotations", WEIGHT), reason)
+    return int(text)
+
+
+def ports(meta: Meta, name: str) -> frozenset[int] | None:
+    """ "25,587,4000-4100" as Linkerd writes it; empty text is an empty set, which overrides the namespace's."""
+    text = annotation(meta, name)
+    if text is None:
+        return None
+    found: set[int] = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = (side.strip() for side in part.partition("-"))
+        bounds = [_port(side) for side in ((first, last) if dash else (first, first))]
+        if not 1 <= bounds[0] <= bounds[1] <= 65535:
+            reason = f"{name} says {shown(part)}; it must be ports from 1 to 65535 or ranges of them, like 25,4000-4100"
+            raise BadField(("metadata", "annotations", name), reason)
+        found.update(range(bounds[0], bounds[1] + 1))
+    return frozenset(found)
+
+
+def _port(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+
+
+def path_setting(meta: Meta, name: str, absolute: bool) -> str:
+    """A path without detours; "" when not said."""
+    text: Any = annotation(meta, name)
+    if text is None:
+        return ""
+    bad = not text or "\0" in text or ".." in text.split("/") or (absolute and not text.startswith("/"))
+    if bad:
+        kind = "an absolute path" if absolute else "an absolute path or one relative to the cgroup2 root"
+        raise BadField(("metadata", "annotations", name), f"{name} is {shown(text)}; it must be {kind}, without '..'")
+    return str(text)
