@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from mesh.model import Value
+import msgspec
 
 log = logging.getLogger("seine.admin")
 
@@ -27,7 +27,7 @@ IDLE_SECONDS_MAX = 90.0  # above Prometheus' scrape intervals, so that its conne
 ANSWER_SECONDS_MAX = 30.0  # for the peer to take a large answer
 
 
-class Request(Value, frozen=True):
+class Request(msgspec.Struct, frozen=True):
     method: str
     path: str
     query: dict[str, list[str]]
@@ -37,7 +37,7 @@ class Request(Value, frozen=True):
         return self.query.get(name, [default])[-1]
 
 
-class Response(Value, frozen=True):
+class Response(msgspec.Struct, frozen=True):
     body: bytes = b""
     status: int = 200
     content_type: str = "text/plain; charset=utf-8"

@@ -1,0 +1,16 @@
+"""The command `seine`: one file per command, each importing what it needs only when it runs.
+
+    agent  status  top  check  drain  metrics  dump  clean  version
+
+Everything else here serves them: client (talks to the agent's Unix socket), output (table, json, yaml),
+screen (the tables themselves, from values).
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """The entry point of the command."""
+    from mesh.cli.app import app
+
+    app()

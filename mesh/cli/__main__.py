@@ -1,0 +1,5 @@
+"""`python -m mesh.cli` is `seine`."""
+
+from mesh.cli import main
+
+main()

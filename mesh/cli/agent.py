@@ -1,0 +1,64 @@
+"""`seine agent`: runs the node agent until a signal ends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesh.cli.output import NodeOption, fail
+
+NAME = "agent"
+
+
+def _address(text: str | None) -> tuple[str | None, int | None]:
+    """HOST:PORT, [HOST]:PORT or :PORT for every address."""
+    if text is None:
+        return None, None
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        fail(f"--metrics-address is {text!r}; it must be HOST:PORT", 2)
+    return host.strip("[]"), int(port)
+
+
+def run(
+    source: Annotated[Path | None, typer.Option(help="Directory of Kubernetes YAML; changes are followed.")] = None,
+    node: NodeOption = "",
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="Where a directory for this node's sockets and counters is made.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    metrics_address: Annotated[
+        str | None, typer.Option("--metrics-address", metavar="HOST:PORT", help="For /metrics, /ready, /status, /dump.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")] = None,
+) -> None:
+    """Run the agent of this node: capture its pods and supervise the workers that carry their traffic.
+
+    Every option may also be given as an environment variable SEINE_<NAME>.
+    """
+    from mesh.config import AgentConfig, ConfigError, from_environment
+    from mesh.observe import logs
+
+    host, port = _address(metrics_address)
+    try:
+        config = from_environment(
+            AgentConfig,
+            source=source,
+            node=node or None,
+            run_root=run_dir,
+            workers=workers,
+            admin_address=host,
+            admin_port=port,
+            log_level=log_level and log_level.upper(),
+        )
+    except ConfigError as error:
+        fail(str(error), 2)
+    from mesh import agent
+
+    with logs.to_stream(config.log_level):
+        try:
+            agent.run(config)
+        except (RuntimeError, OSError) as error:  # AgentError and KernelError are sentences for the operator
+            fail(str(error))

@@ -1,0 +1,17 @@
+"""Which commands there are."""
+
+from __future__ import annotations
+
+import typer
+
+from mesh.cli import agent, check, clean, drain, dump, metrics, status, top, version
+
+app = typer.Typer(
+    name="seine",
+    help="An eBPF service mesh without sidecars.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (agent, status, top, check, drain, metrics, dump, clean, version):
+    app.command(module.NAME)(module.run)

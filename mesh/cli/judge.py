@@ -1,0 +1,56 @@
+"""What `seine check` thinks of a running agent: its status document -> checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mesh.cli.report import Check, Result
+from mesh.model import PodState
+from mesh.observe.status import PodStatus, StatusDocument
+
+AGENT, PODS = "seine-agent", "seine-pods"
+SOURCE_AGE_SECONDS_MAX = 60.0  # the directory source looks several times a second
+
+
+def _check(category: str, description: str, error: str, bad: Result = Result.ERROR, hint: str = "") -> Check:
+    """Good when there is no error."""
+    return Check(category, description, bad if error else Result.SUCCESS, error, hint if error else "")
+
+
+def agent(document: StatusDocument, cli_version: str) -> Iterator[Check]:
+    yield Check(AGENT, "agent is running")
+    down = [str(worker.worker) for worker in document.workers if not worker.up]
+    none = "" if document.workers else "no worker was started"
+    yield _check(AGENT, "workers are up", f"down: worker {', '.join(down)}" if down else none)
+    source = document.source
+    late = f"last read {source.age_seconds:.0f} s ago" if source.age_seconds > SOURCE_AGE_SECONDS_MAX else ""
+    yield _check(AGENT, "source of objects is read", late, hint="the last good state keeps serving")
+    errors = "\n    ".join(source.errors)
+    yield _check(AGENT, "all objects are accepted", errors, hint="what was good of them before keeps serving")
+    other = "" if document.version == cli_version else f"the agent is {document.version}, this command {cli_version}"
+    yield _check(AGENT, "agent and command are of one version", other, Result.WARNING, "restart the agent")
+
+
+_HINT = {
+    PodState.BYPASSING: "`seine drain NAMESPACE/POD` closes them, so that they come again, captured",
+    PodState.OPEN: "no worker carries its new connections; the agent's log says why",
+    PodState.CLOSED: "no worker carries its new connections; the agent's log says why",
+    PodState.LEAKING: "something between its cgroup and the root keeps our hooks away; `seine dump` has the details",
+    PodState.REFUSED: "mend what the reason says, or take the pod out of the mesh",
+}
+
+
+def _pod(pod: PodStatus) -> Check:
+    bad = Result.WARNING if pod.state is PodState.BYPASSING else Result.ERROR
+    count = f" {pod.bypassing}" if pod.state is PodState.BYPASSING else ""
+    reason = "" if pod.state is PodState.CAPTURED else f"{pod.state}{count}" + (f": {pod.detail}" if pod.detail else "")
+    return _check(PODS, f"{pod.namespace}/{pod.name} is captured", reason, bad, _HINT.get(pod.state, ""))
+
+
+def pods(document: StatusDocument) -> Iterator[Check]:
+    yield from map(_pod, document.pods)
+
+
+def not_running(sentence: str) -> Check:
+    """A warning only: `seine check` on a bare node asks whether Seine could run here."""
+    return Check(AGENT, "agent is running", Result.WARNING, sentence, "start it with `seine agent --source DIR`")

@@ -1,0 +1,141 @@
+"""The tables of `status`, `top` and the demo, made from values: one status document, or two for rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mesh.model import PodState
+from mesh.observe.rates import ServiceRates, Share, rates
+from mesh.observe.status import PodStatus, StatusDocument, WorkerStatus
+
+_STATE_STYLE = {
+    PodState.CAPTURED: "green",
+    PodState.BYPASSING: "yellow",
+    PodState.OPEN: "yellow",
+    PodState.CLOSED: "red",
+    PodState.LEAKING: "bold red",
+    PodState.REFUSED: "red",
+}
+_SHARES_SHOWN_MAX = 4
+
+
+def _number(value: float | None, form: str = ",.1f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=column != "DETAIL")
+    return table
+
+
+def head(document: StatusDocument) -> Text:
+    version = f"seine {document.version}" if document.version else "seine"
+    text = Text(f"{version} on node {document.node}: agent {document.pid} up {_duration(document.uptime_seconds)}")
+    if document.kernel:
+        text.append(f", kernel {document.kernel}")
+    if document.adopted:
+        text.append(", hooks of a former agent adopted")
+    return text
+
+
+def capture_line(document: StatusDocument) -> Text:
+    """What is captured and how, in a sentence."""
+    captured = sum(pod.captured for pod in document.pods)
+    bypassing = sum(pod.bypassing for pod in document.pods)
+    inside = sum(pod.state in (PodState.CAPTURED, PodState.BYPASSING) for pod in document.pods)
+    workers = sum(worker.up for worker in document.workers)
+    return Text(
+        f"{inside} of {len(document.pods)} pods captured by eBPF (connect and sk_lookup hooks): "
+        f"{captured:,} connections carried by {workers} workers, {bypassing:,} bypassing; no sidecar, no iptables",
+        style="dim",
+    )
+
+
+def state(pod: PodStatus) -> Text:
+    words = f"{pod.state} {pod.bypassing}" if pod.state is PodState.BYPASSING else str(pod.state)
+    return Text(words, style=_STATE_STYLE.get(pod.state, ""))
+
+
+def pods_table(pods: Sequence[PodStatus]) -> Table:
+    table = _table(
+        "NAMESPACE", "POD", "STATE", "FAIL MODE", "CAPTURED", "BYPASSING", "DETAIL", right=("CAPTURED", "BYPASSING")
+    )
+    for pod in pods:
+        counts = (f"{pod.captured:,}", f"{pod.bypassing:,}")
+        table.add_row(pod.namespace, pod.name, state(pod), str(pod.fail_mode), *counts, pod.detail)
+    return table
+
+
+def shares(found: Sequence[Share]) -> str:
+    """The busiest first: web-1 70%, web-2 30%."""
+    ordered = sorted(found, key=lambda share: (-share.fraction, share.pod))
+    shown = [f"{share.pod} {share.fraction:.0%}" for share in ordered[:_SHARES_SHOWN_MAX]]
+    rest = len(ordered) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+
+
+def services_table(found: Sequence[ServiceRates]) -> Table:
+    numbers = ("REQ/S", "SUCCESS", "P50", "P95", "P99", "OPEN", "REQUESTS", "FAILED", "CONNECTIONS")
+    table = _table("NAMESPACE", "SERVICE", *numbers, "ENDPOINTS", right=numbers)
+    for service in found:
+        quantiles = (
+            f"{_number(q)} ms" if q is not None else "-" for q in (service.p50_ms, service.p95_ms, service.p99_ms)
+        )
+        table.add_row(
+            service.namespace or "-",
+            service.name or "(no service)",
+            _number(service.requests_per_second),
+            _number(service.success, ".2%"),
+            *quantiles,
+            f"{service.open:,}",
+            f"{service.requests:,}",
+            f"{service.failures:,}",
+            f"{service.connections:,}",
+            shares(service.shares),
+        )
+    return table
+
+
+def workers_table(workers: Sequence[WorkerStatus]) -> Table:
+    table = _table("WORKER", "PID", "STATE", "HEARTBEAT", "RESTARTS", right=("PID", "HEARTBEAT", "RESTARTS"))
+    for worker in workers:
+        word = Text("up", style="green") if worker.up else Text("down", style="bold red")
+        age = f"{worker.heartbeat_age_seconds:.1f} s ago" if worker.up else "-"
+        table.add_row(str(worker.worker), str(worker.pid or "-"), word, age, str(worker.restarts))
+    return table
+
+
+def problems(document: StatusDocument) -> list[Text]:
+    source, lines = document.source, []
+    if source.errors:
+        lines = [Text(f"{len(source.errors)} objects refused; what was good of them before stays:", style="bold red")]
+        lines += [Text(f"  {error}") for error in source.errors]
+    return lines + [Text(f"repaired: {sentence}", style="yellow") for sentence in document.repairs[-3:]]
+
+
+def screen(now: StatusDocument, before: StatusDocument | None = None) -> RenderableType:
+    """Everything, for `seine status`, `seine top` and the demo; rates are between the two documents."""
+    parts: list[RenderableType] = [head(now), capture_line(now)]
+    sections = [
+        pods_table(now.pods) if now.pods else Text("no pods: none of the source's is on this node"),
+        services_table(rates(now, before)) if now.services else Text("no services"),
+        workers_table(now.workers) if now.workers else Text("no workers"),
+    ]
+    parts += chain.from_iterable((Text(""), section) for section in sections)
+    if lines := problems(now):
+        parts += [Text(""), *lines]
+    return Group(*parts)
