@@ -18,8 +18,8 @@ Around them:
     kube         Kubernetes objects, from files or the API server -> model
     node         pod namespaces by netlink
     control      objects -> snapshot -> plans; pure
-    channel      what agent and workers say to each other
-    supervise    starts, watches and replaces workers
+    enrolment    brings the kernel and the workers to what the snapshot says
+    watch        looks whether what should be is: proofs, repairs, state of each pod
     agent        composition root: one per node, root
     worker       composition root: several per node, no privileges
     cli          the command `seine`, one file per command
