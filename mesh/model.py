@@ -177,19 +177,21 @@ class PodState(StrEnum):
 class Series(Value, frozen=True):
     """What one worker slot has counted for one kind of traffic since it was made; every number only ever grows.
 
-    `source`, `service` and `endpoint` are ids (0: unknown). `count` is finished requests. `opened` and `closed` are
-    client connections: of opaque ones with their endpoint; of HTTP ones under endpoint 0 and code 0, because their
-    requests may have gone to many. A worker that takes over the counters of a dead one lets `closed` catch up with
-    `opened` first. Bytes are bodies or payload, seen from the client: request bytes flow to the server. `code` 0: no
-    response. `flag`: Envoy's response flag, empty for none. `histogram`: requests per latency bucket; the bounds of
-    the buckets are the engine's, the last bucket has none.
+    `source`, `service` and `endpoint` are ids (0: unknown). `protocol`: what was spoken, not what was declared.
+    "http1": `count`, duration and histogram are of finished requests; `code` 0 is a request without a response, and
+    has a flag. All else, HTTP/2 too for now, is carried opaque: they are of finished connections, `code` is 0.
+    `opened` and `closed` are client connections: of opaque ones with their endpoint; of HTTP ones under endpoint 0,
+    code 0 and no flag, because their requests may have gone to many. A worker that takes over the counters of a dead
+    one lets `closed` catch up with `opened` first. Bytes are bodies or payload, seen from the client: request bytes
+    flow to the server. `flag`: Envoy's response flag, "" or "-" for none. The bounds of the histogram's buckets are
+    the engine's, the last bucket has none.
     """
 
     source: int
     service: int
     endpoint: int
     direction: Direction
-    protocol: str  # "http" or "tcp": what was detected, not what was declared
+    protocol: str
     code: int
     flag: str
     count: int
