@@ -1,0 +1,70 @@
+"""python -m tests.bench http1|tcp|connect|memory: measure, print a table, and one line of JSON at the end.
+
+Exit status 0: everything asked for was measured, and every figure is proven by its peer's own counter; 1: something was
+not. A missed bar is no failure of the measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench.bench import Bench
+from tests.bench.connect import Connect
+from tests.bench.http1 import Http1
+from tests.bench.memory import Memory
+from tests.bench.report import show
+from tests.bench.run import Run
+from tests.bench.tcp import Tcp
+from tests.kit.lab import Lab
+
+BENCHES: dict[str, type[Bench]] = {kind.name: kind for kind in (Http1, Tcp, Connect, Memory)}
+ROUNDS, QUICK_ROUNDS = 7, 3
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="dev bench", description="Seine, no mesh and other proxies, in one run.")
+    parser.add_argument("bench", choices=BENCHES)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result with every round there")
+    parser.add_argument("--quick", action="store_true", help="within 45 s: direct, Seine, HAProxy, Envoy")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}, with --quick {QUICK_ROUNDS}")
+    parser.add_argument("--peers", type=Path, metavar="DIR", action="append", default=[], help="more peers' folders")
+    parser.add_argument("--only", metavar="A,B", help="only these peers")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given, console = arguments(), Console(width=None if sys.stdout.isatty() else 160)
+    if os.geteuid():
+        sys.exit("the bench makes network namespaces: run it as root (./dev bench does)")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # inherited by every program of the run
+    started = time.monotonic()
+
+    def say(sentence: str) -> None:
+        print(f"[{time.monotonic() - started:5.1f} s] {sentence}", file=sys.stderr, flush=True)
+
+    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
+    try:
+        with Lab("bench") as lab:
+            only = given.only.split(",") if given.only else None
+            result = Run(BENCHES[given.bench](given.quick), lab, say, given.peers, only).rounds(rounds)
+    except KeyboardInterrupt:
+        say("interrupted; everything is removed")
+        return 130
+    show(result, console)
+    if given.json:
+        given.json.write_text(json.dumps(result.document(raw=True), indent=1) + "\n")
+    print(json.dumps(result.document()))
+    return 1 if result.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The speed and size to reach, as data, and the one rule that decides whether a bar is met. Pure.
+
+Rule: a bar is met when the median meets it and the worse quartile misses it by no more than 10 %.
+Source of the numbers: README.md, "Speed and size". What was not measured is neither met nor missed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tests.bench.stats import Spread
+
+TOLERANCE = 0.10  # of the limit, for the worse quartile only
+
+
+class Side(StrEnum):
+    AT_MOST = "<="
+    AT_LEAST = ">="
+
+
+@dataclass(frozen=True)
+class Bar:
+    """`key` is the name in the JSON line; `what` one clause for the table."""
+
+    key: str
+    side: Side
+    limit: float
+    what: str
+
+    def met(self, found: Spread | None) -> bool | None:
+        if found is None:
+            return None
+        if self.side is Side.AT_MOST:
+            return found.median <= self.limit and found.high <= self.limit * (1 + TOLERANCE)
+        return found.median >= self.limit and found.low >= self.limit * (1 - TOLERANCE)
+
+
+HTTP1 = (
+    Bar("cpu_vs_haproxy", Side.AT_MOST, 0.95, "process CPU per request, Seine / HAProxy"),
+    Bar("cpu_vs_envoy", Side.AT_MOST, 0.4, "process CPU per request, Seine / Envoy"),
+    Bar("rps_vs_envoy", Side.AT_LEAST, 2.4, "requests/s, Seine / Envoy"),
+    Bar("shortcut_rps_vs_direct", Side.AT_LEAST, 0.65, "requests/s, Seine with short-cut / direct"),
+    Bar("added_p50_vs_envoy", Side.AT_MOST, 0.5, "median latency added at the fixed rate, Seine / Envoy"),
+    Bar("kernel_rps_vs_direct", Side.AT_LEAST, 1.5, "requests/s, short-cut without proxy / direct"),
+)
+TCP = (Bar("bulk_vs_haproxy", Side.AT_LEAST, 1.0, "opaque bytes/s, Seine / HAProxy TCP mode"),)
+CONNECT = (Bar("conns_vs_envoy", Side.AT_LEAST, 1.5, "new connections/s, Seine / Envoy"),)
+MEMORY = (
+    Bar("idle_mib", Side.AT_MOST, 150, "PSS of agent and workers, idle, MiB"),
+    Bar("per_connection_kib", Side.AT_MOST, 16, "per idle captured connection beyond direct, KiB"),
+)

@@ -1,0 +1,84 @@
+"""Rounds: a lab with a pair of pods per peer, and one turn of each peer per round.
+
+A peer that fails a turn is out of that round, with a sentence; one that fails twice in a row is out of the run. Nothing
+else stops a run but its end or a signal, and then the lab takes everything away.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.bench import app, machine
+from tests.bench.bench import Bench, Round
+from tests.bench.load import LoadError
+from tests.bench.measure import Sample
+from tests.bench.peer import Mode, Peer, Place, folders, load
+from tests.bench.report import Result
+from tests.bench.stats import turns
+from tests.kit.lab import Lab
+
+Say = Callable[[str], None]
+EXPECTED = (LoadError, TimeoutError, OSError, RuntimeError, subprocess.SubprocessError)
+STRIKES = 2
+
+
+def kinds(bench: Bench, extra: Sequence[Path], only: Sequence[str] | None) -> dict[str, type[Peer]]:
+    """The bench's own peers in its order, then those of `extra` folders; `only` picks among them."""
+    found = folders(extra)
+    added = [name for name, folder in found.items() if folder.parent in extra]
+    names = dict.fromkeys([*(bench.quick_peers if bench.quick else bench.peers), *added])
+    return {name: load(found[name]) for name in names if only is None or name in only}
+
+
+class Run:
+    def __init__(
+        self, bench: Bench, lab: Lab, say: Say, extra: Sequence[Path] = (), only: Sequence[str] | None = None
+    ) -> None:
+        self.bench, self.lab, self.say = bench, lab, say
+        self.kinds = kinds(bench, extra, only)
+        self.places: dict[tuple[str, Mode], Peer] = {}
+        self.strikes = dict.fromkeys(self.kinds, 0)
+
+    def rounds(self, count: int) -> Result:
+        result = Result(self.bench, {})
+        self._prepare()
+        self.bench.first = next(iter(self.kinds))
+        for number in range(count):
+            found: Round = {}
+            for name in turns(list(self.kinds), number):
+                if self.strikes[name] < STRIKES:
+                    self.say(f"round {number + 1}/{count}: {name}")
+                    self._turn(name, found, result)
+            result.rounds.append(self.bench.complete(found))
+        result.machine = machine.facts(self._versions())
+        return result
+
+    def _prepare(self) -> None:
+        for name, kind in self.kinds.items():
+            for mode in self.bench.modes:
+                if mode in kind.modes:
+                    self.say(f"making pods for {name} ({mode})")
+                    self.places[name, mode] = kind(self._place(name, mode))
+
+    def _place(self, name: str, mode: Mode) -> Place:
+        client, server = (self.lab.pod(f"{name.replace('_', '-')}-{mode}-{role}") for role in ("client", "server"))
+        serving = app.Nginx(server) if mode is Mode.HTTP else app.Stream(server)
+        return Place(client, server, serving, mode, self.lab.vip()[0], self.lab.name)
+
+    def _turn(self, name: str, found: Round, result: Result) -> None:
+        sample: Sample = {}
+        try:
+            for mode in self.bench.modes:
+                if (name, mode) in self.places:
+                    sample |= self.bench.turn(self.places[name, mode])
+        except EXPECTED as failure:
+            self.strikes[name] += 1
+            result.failures.append(f"{name}: {failure}")
+            return
+        self.strikes[name] = 0
+        found[name] = sample
+
+    def _versions(self) -> dict[str, str]:
+        return {name: peer.version() for (name, _), peer in self.places.items() if peer.version()}

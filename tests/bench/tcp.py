@@ -1,0 +1,53 @@
+"""Opaque TCP: bytes per second from a source in the server's pod to a client, over a few connections at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tests.bench import bars
+from tests.bench.app import ROOT
+from tests.bench.bench import Bench, Column, Round, divided, present
+from tests.bench.load import SLACK_S, Load, output
+from tests.bench.measure import Sample, costed, running
+from tests.bench.peer import Mode, Peer
+
+STREAMS = 4  # two per proxy thread
+
+
+class Tcp(Bench):
+    name = "tcp"
+    peers = ("envoy", "direct", "seine", "haproxy", "seine_shortcut")
+    modes = (Mode.TCP,)
+    bars = bars.TCP
+    columns = (
+        Column("bytes_per_s", "MB/s", 1e6),
+        Column("process_us_per_mb", "process us/MB"),
+        Column("busy_us_per_mb", "machine us/MB"),
+    )
+
+    def __init__(self, quick: bool) -> None:
+        super().__init__(quick)
+        self.seconds = 1 if quick else 4
+
+    def turn(self, peer: Peer) -> Sample:
+        moved = {"bytes": 0.0, "seconds": 1.0}
+
+        def drive() -> Load:
+            host, port = peer.address()
+            argv = [sys.executable, str(ROOT / "tests/bench/stream.py"), "drink", host, str(port)]
+            argv += [str(STREAMS), str(self.seconds)]
+            moved.update(json.loads(output(peer.place.client, argv, self.seconds + SLACK_S)))
+            return Load(STREAMS, moved["seconds"], 0, 0)
+
+        with running(peer):
+            _, cost = costed(peer, drive, 0)
+        megabytes = moved["whole_bytes"] / 1e6
+        return {
+            "bytes_per_s": moved["bytes"] / moved["seconds"],
+            "process_us_per_mb": cost.process_us * STREAMS / megabytes,
+            "busy_us_per_mb": cost.busy_us * STREAMS / megabytes,
+        }
+
+    def ratios(self, found: Round) -> dict[str, float]:
+        return present({"bulk_vs_haproxy": divided(found, "seine", "haproxy", "bytes_per_s")})

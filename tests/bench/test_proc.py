@@ -1,0 +1,49 @@
+"""/proc read as the kernel documents it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.bench import proc
+
+
+def test_busy_time_leaves_out_idle_iowait_and_steal() -> None:
+    line = "cpu  100 20 300 90000 4000 5 60 700 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+    assert proc.busy_seconds(line) == pytest.approx((100 + 20 + 300 + 5 + 60) / proc.TICK)
+
+
+def test_busy_time_of_this_machine_is_its_own_sum() -> None:
+    assert 0 < proc.busy_seconds() <= proc.busy_seconds()
+
+
+def test_a_tree_holds_the_children_of_children() -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        try:
+            while len(found := proc.tree(child.pid)) < 2:
+                assert child.poll() is None
+            assert found[0] == child.pid
+        finally:
+            child.communicate(b"\n")
+
+
+def test_process_time_and_memory_of_the_living() -> None:
+    assert proc.process_seconds([os.getpid()]) > 0
+    assert proc.pss_kib([os.getpid()]) > 1000
+    assert proc.started(os.getpid()) > 0
+
+
+def test_time_of_a_child_that_ended_is_its_parents() -> None:
+    before = proc.process_seconds([os.getpid()])
+    child = subprocess.Popen([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"])
+    child.wait()
+    assert proc.process_seconds([os.getpid(), child.pid]) - before > 0.25
+    assert proc.started(child.pid) == 0
+
+
+def test_kernel_memory_counts_slab_and_buffers() -> None:
+    assert proc.kernel_kib() > 1000
