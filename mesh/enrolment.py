@@ -15,6 +15,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mesh.capture import Kernel
+from mesh.capture.kernel import PODS_MAX
 from mesh.capture.sockets import SocketFactory
 from mesh.control import compile_destinations, compile_plans
 from mesh.forward.fleet import Fleet, ServedPod
@@ -23,7 +24,6 @@ from mesh.model import Direction, Pod, Snapshot
 from mesh.node import netns
 
 log = logging.getLogger("seine.agent")
-SLOTS_MAX = 4096
 
 
 class Member(msgspec.Struct):
@@ -41,6 +41,7 @@ class Enrolment:
         self._lock = asyncio.Lock()
         self.members: dict[str, Member] = {}  # by workload uid
         self.problems: dict[str, str] = {}  # uid -> why a pod that should be in is not
+        self.destinations: frozenset[tuple[str, int]] = frozenset()  # what the connect hook knows
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Make the node as the snapshot wants it. Safe to call again with the same one: it repairs."""
@@ -51,7 +52,7 @@ class Enrolment:
             entering = [member for pod in wanted.values() if (member := await self._prepare(pod))]
             self._compile(snapshot)
             for member in entering:
-                self._enter(member)
+                self.enter(member)
             self._fleet.synced()
             self._forget_strangers()
 
@@ -100,9 +101,9 @@ class Enrolment:
             if owner == cookie:
                 return slot
         used = found.keys() | {member.slot for member in self.members.values()}
-        free = next((slot for slot in range(SLOTS_MAX) if slot not in used), None)
+        free = next((slot for slot in range(PODS_MAX) if slot not in used), None)
         if free is None:
-            raise OSError(f"all {SLOTS_MAX} places for pods of this node are taken")
+            raise OSError(f"all {PODS_MAX} places for pods of this node are taken")
         return free
 
     async def _listeners(self, pod: Pod, slot: int, cookie: int, known: Member | None) -> list[int]:
@@ -118,9 +119,13 @@ class Enrolment:
     def _compile(self, snapshot: Snapshot) -> None:
         slots = {uid: member.slot for uid, member in self.members.items()}
         self._fleet.set_plans(compile_plans(snapshot, slots))
-        self._kernel.set_destinations(compile_destinations(snapshot))
+        self._fleet.set_sources({a: w.id for w in snapshot.workloads for a in w.addresses if not w.host_network})
+        destinations = compile_destinations(snapshot)
+        self._kernel.set_destinations(destinations)
+        self.destinations = frozenset(destinations)
 
-    def _enter(self, member: Member) -> None:
+    def enter(self, member: Member) -> None:
+        """The kernel's part, last of all. Again is fine: it puts back what somebody took away."""
         listeners = self._fleet.pods[member.slot].listeners
         for direction, fd in zip(Direction, listeners, strict=True):
             self._kernel.set_listener(member.slot, direction, fd)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import socket
 from pathlib import Path
@@ -19,7 +20,7 @@ from mesh.aio.channel import Channel, ChannelClosed
 from mesh.aio.privileges import drop_privileges
 from mesh.forward import messages
 from mesh.forward.carrier import Carrier
-from mesh.observe.logs import configure_logging
+from mesh.observe.logs import to_stream
 
 log = logging.getLogger("seine.worker")
 KNOCK_SECONDS = 0.2
@@ -71,10 +72,12 @@ def run() -> None:
     parser.add_argument("--worker", type=int, required=True)
     parser.add_argument("--agent-socket", type=Path, required=True)
     parser.add_argument("--uid", type=int, required=True)
+    parser.add_argument("--lock", type=int, required=True, help="descriptor of the lock that says we live")
     parser.add_argument("--log-level", default="INFO")
     arguments = parser.parse_args()
-    configure_logging("worker", arguments.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    os.ftruncate(arguments.lock, 0)
+    os.pwrite(arguments.lock, f"{os.getpid()}\n".encode(), 0)
+    with to_stream(arguments.log_level), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(arguments.worker, arguments.agent_socket, arguments.uid))
 
 

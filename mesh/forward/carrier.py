@@ -70,6 +70,8 @@ class Carrier:
                 self._set_plans(plans)
             case say.RemovePlans(keys=keys):
                 self._remove_plans(keys)
+            case say.SetSources(known=known, gone=gone):
+                self._set_sources(known, gone)
             case say.Synced():
                 self._forget_unnamed()
             case say.NoPlan(connection=connection):
@@ -95,8 +97,7 @@ class Carrier:
             config = EngineConfig(banner=f"seine {message.node}\n".encode())
             self._engine = Engine(config, stats, heartbeat, self.worker)
             self._loop.add_reader(self._engine.fd, self._react)
-        else:
-            self._engine.rebind(stats, heartbeat)
+        _close_all(descriptors)  # the engine has them mapped, and the files are the same for every agent
 
     def _add_pod(self, message: say.AddPod, listeners: list[int]) -> None:
         slot = message.slot
@@ -105,7 +106,7 @@ class Carrier:
         if known is not None and known[0] != message.cookie:
             self._remove_pod(slot, close_connections=True)
             known = None
-        self.engine.add_pod(slot, message.source, message.addresses, message.opaque_ports)
+        self.engine.add_pod(slot, message.source, message.opaque_ports)
         if known is not None:
             _close_all(listeners)
             return
@@ -131,6 +132,12 @@ class Carrier:
             self.engine.remove_plan(address, port)
             self._plans.discard((address, port))
             self._named_plans.discard((address, port))
+
+    def _set_sources(self, known: tuple[tuple[str, int], ...], gone: tuple[str, ...]) -> None:
+        for address in gone:
+            self.engine.remove_source(address)
+        for address, workload in known:
+            self.engine.add_source(address, workload)
 
     def _forget_unnamed(self) -> None:
         for slot in set(self._pods) - self._named_pods:

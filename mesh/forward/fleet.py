@@ -57,6 +57,7 @@ class Fleet:
         self.members: dict[int, Member] = {}
         self.pods: dict[int, ServedPod] = {}
         self.plans: dict[PlanKey, Plan] = {}
+        self.sources: dict[str, int] = {}  # address -> workload id
         self.inherited: dict[int, tuple[int, list[int]]] = {}  # slot -> netns cookie, listeners of living workers
 
     # --- what the workers should serve
@@ -81,6 +82,14 @@ class Fleet:
             _say_plans(member, changed)
             if removed:
                 member.say(say.RemovePlans(keys=removed))
+
+    def set_sources(self, sources: Mapping[str, int]) -> None:
+        known = tuple((address, id) for address, id in sources.items() if self.sources.get(address) != id)
+        gone = tuple(self.sources.keys() - sources.keys())
+        self.sources = dict(sources)
+        if known or gone:
+            for member in self.members.values():
+                member.say(say.SetSources(known=known, gone=gone))
 
     # --- conversations
 
@@ -124,6 +133,8 @@ class Fleet:
         for pod in self.pods.values():
             member.say(pod.told, pod.listeners)
         _say_plans(member, tuple(self.plans.values()))
+        if self.sources:
+            member.say(say.SetSources(known=tuple(self.sources.items())))
         if self._complete:
             member.say(say.Synced())
         return member

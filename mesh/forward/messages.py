@@ -80,6 +80,13 @@ class RemovePlans(Message):
     keys: tuple[tuple[str, int], ...]
 
 
+class SetSources(Message):
+    """Which workload a client address is, for the counters of connections from outside the node's enrolled pods."""
+
+    known: tuple[tuple[str, int], ...]
+    gone: tuple[str, ...] = ()
+
+
 class Synced(Message):
     """All state was sent: whatever was not named since Welcome is to be dropped."""
 
@@ -103,7 +110,7 @@ class Drain(Message):
 
 
 FromWorker = Hello | HavePod | NeedPlan | NeedSockets
-FromAgent = Welcome | AddPod | RemovePod | SetPlans | RemovePlans | Synced | NoPlan | Sockets | Drain
+FromAgent = Welcome | AddPod | RemovePod | SetPlans | RemovePlans | SetSources | Synced | NoPlan | Sockets | Drain
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

@@ -15,6 +15,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,7 @@ RESTART_SECONDS = (
     5.0,
 )  # pauses before the n-th start in a row; reset after a steady minute
 STEADY_SECONDS = 60.0
+DEAD_NS = 3_000_000_000  # the hooks' limit (design section 6)
 START_SECONDS_MAX = 10.0  # from exec to hello; 0.3 s on an idle machine
 
 
@@ -120,12 +122,11 @@ class Supervisor:
 
     def _start(self, number: int, lock: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "mesh.worker", "--worker", str(number), "--uid", str(self._uid)]
-        command += ["--agent-socket", str(self._run_dir / "agent.sock")]
+        command += ["--agent-socket", str(self._run_dir / "agent.sock"), "--lock", str(lock)]
         try:
             process = subprocess.Popen(command, start_new_session=True, pass_fds=[lock], stdin=subprocess.DEVNULL)
         finally:
             os.close(lock)
-        (self._run_dir / f"worker-{number}.pid").write_text(f"{process.pid}\n")
         log.info("worker %d started as process %d", number, process.pid)
         return process
 
@@ -139,7 +140,7 @@ class Supervisor:
 
     def _lock(self, number: int) -> int | None:
         """The descriptor with the worker's lock, or None while a living worker holds it."""
-        fd = os.open(self._run_dir / f"worker-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(lock_path(self._run_dir, number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -159,13 +160,45 @@ class Supervisor:
             pass  # it died between the look and the kill: what was wanted
 
     def _read_pid(self, number: int) -> int | None:
-        """The pid of a worker that holds its lock: the lock proves that the file is not stale."""
-        try:
-            return int((self._run_dir / f"worker-{number}.pid").read_text())
-        except (FileNotFoundError, ValueError):
-            return None
+        """The pid of a worker that holds its lock, which it wrote there as its first act."""
+        return read_pid(lock_path(self._run_dir, number))
 
-    def end_workers(self) -> None:
-        """For `seine agent` run in the foreground with --end-workers, the demo and `seine clean`."""
-        for member in list(self._fleet.members.values()):
-            os.kill(member.pid, signal.SIGTERM)
+    # --- answers
+
+    def beat_age(self, number: int) -> float:
+        """Seconds since a worker's last heartbeat; 0 before its first."""
+        beat = struct.unpack_from("Q", self._cells, 8 * (1 + number))[0]
+        return max(0.0, (time.monotonic_ns() - beat) / 1e9) if beat else 0.0
+
+    def beating(self) -> bool:
+        """Whether the hooks take this node for alive (bpf/common.h: `beating`)."""
+        beat = struct.unpack_from("Q", self._cells, 0)[0]
+        return bool(beat) and time.monotonic_ns() - beat <= DEAD_NS
+
+
+def lock_path(run_dir: Path, number: int) -> Path:
+    return run_dir / f"worker-{number}.lock"
+
+
+def read_pid(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def end_workers(run_dir: Path) -> list[int]:
+    """End the workers of a node that has no agent any more, and wait for it; their process ids. For `seine clean`."""
+    ended = []
+    for path in sorted(run_dir.glob("worker-*.lock")):
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody lives and holds it
+            if (pid := read_pid(path)) is not None:
+                os.kill(pid, signal.SIGKILL)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                ended.append(pid)
+        finally:
+            os.close(fd)
+    return ended

@@ -1,0 +1,215 @@
+"""The node agent: wiring only. It plans, holds every privilege, and is not needed for a single request.
+
+Started, it locks its node name, opens the kernel's tables (or adopts those it finds), meets the workers that outlived
+its predecessor, and from then on follows its source. Ended, it leaves everything working: `seine clean` undoes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvloop
+
+from mesh.aio.channel import Channel
+from mesh.capture import Kernel, cgroup2_root, pin_root
+from mesh.capture.sockets import SocketFactory
+from mesh.config import AgentConfig
+from mesh.enrolment import Enrolment
+from mesh.forward.engine import stats_bytes
+from mesh.forward.fleet import Fleet
+from mesh.forward.supervisor import Supervisor
+from mesh.kube.directory import DirectorySource
+from mesh.model import Snapshot
+from mesh.observe import admin
+from mesh.observe.observer import Observer
+from mesh.observe.server import Server
+from mesh.report import Report, dump
+from mesh.watch import Watch
+
+log = logging.getLogger("seine.agent")
+OBSERVE_SECONDS = 5.0  # counters are filed under the names of their time: a pod's name changes no faster
+
+
+class AgentError(RuntimeError):
+    """A sentence for the operator."""
+
+
+def lock_node(run_dir: Path, node: str) -> int:
+    """One agent per node name. The lock is the kernel's: it ends with its holder, whatever happened to it."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    run_dir.chmod(0o711)  # workers must reach the socket in it, and list nothing
+    fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise AgentError(
+            f"another agent serves node {node!r} (it holds {run_dir}/agent.lock); "
+            "end it first, or give this one a name of its own with --node"
+        ) from None
+    return fd
+
+
+def open_stats(run_dir: Path, worker: int) -> int:
+    """The counter file of a worker number; successors of a worker go on counting in it."""
+    fd = os.open(run_dir / f"worker-{worker}.stats", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if os.fstat(fd).st_size != stats_bytes():
+        os.ftruncate(fd, 0)
+        os.ftruncate(fd, stats_bytes())
+    return fd
+
+
+def peer_uid(sock: socket.socket) -> int:
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
+
+
+class Agent:
+    def __init__(self, config: AgentConfig, kernel: Kernel) -> None:
+        self.config, self.kernel = config, kernel
+        self.factory = SocketFactory()
+        self.fleet = Fleet(config.node, self.factory.sockets, kernel.heartbeat_fd, config.drain_seconds)
+        self.supervisor = Supervisor(
+            config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic
+        )
+        self.enrolment = Enrolment(kernel, self.factory, self.fleet)
+        self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
+        self.report = Report(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch)
+        self.observer = Observer(self.report.look, self.report.series)
+        self.source = DirectorySource(config.source, config.node, config.files)
+        self.snapshot: Snapshot | None = None
+
+    async def run(self) -> None:
+        """Until a signal says otherwise."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await self.factory.start(self.kernel.cgroup)
+        server = await self._serve()
+        with self._meet_workers():
+            await self.supervisor.adopt()
+            duties = [self.supervisor.run(), self._follow(), self._reconcile(), self.watch.run(), self._observe()]
+            await run_until(stop, duties)
+        await server.close()
+        await self.factory.close()
+        self.observer.close()
+        log.info("the agent ends; the workers serve on, `seine clean --node %s` would end them", self.config.node)
+
+    async def _serve(self) -> Server:
+        async def everything() -> object:
+            return dump(self.report, self.fleet, self.config.run_dir)
+
+        server = Server()
+        await server.listen_unix(
+            self.config.run_dir / "admin.sock", admin.private(self.observer, self._unready, everything, self._drain)
+        )
+        port = await server.listen_tcp(
+            self.config.admin_address,
+            self.config.admin_port,
+            admin.public(self.observer, self._unready, everything),
+        )
+        (self.config.run_dir / "admin.port").write_text(f"{port}\n")
+        log.info("metrics on http://%s:%d/metrics", self.config.admin_address, port)
+        return server
+
+    def _unready(self) -> str:
+        if self.snapshot is None:
+            return "the source was not read yet"
+        if not self.fleet.members:
+            return "no worker is up yet"
+        return ""
+
+    async def _drain(self, namespace: str, name: str) -> admin.Drained:
+        for member in self.enrolment.members.values():
+            if (member.pod.workload.namespace, member.pod.workload.name) == (namespace, name):
+                return admin.Drained(await self.watch.drain(member))
+        return admin.Drained(-1, f"there is no pod {namespace}/{name} in the mesh on this node")
+
+    async def _follow(self) -> None:
+        known: set[str] = set()
+        async for snapshot in self.source.watch():
+            for error in set(snapshot.errors) - known:
+                log.error("%s", error)
+            known = set(snapshot.errors)
+            await self.enrolment.apply(snapshot)
+            self.report.see(snapshot)
+            self.snapshot = snapshot
+
+    async def _reconcile(self) -> None:
+        """Namespaces come and go without a word from the source."""
+        while True:
+            await asyncio.sleep(self.config.reconcile_seconds)
+            if self.snapshot is not None:
+                await self.enrolment.apply(self.snapshot)
+
+    async def _observe(self) -> None:
+        while True:
+            await asyncio.sleep(OBSERVE_SECONDS)
+            await self.observer.observe()
+
+    @contextlib.contextmanager
+    def _meet_workers(self) -> Iterator[None]:
+        path = self.config.run_dir / "agent.sock"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            os.chown(path, self.config.worker_uid, self.config.worker_uid)
+            path.chmod(0o600)
+            listener.listen(64)
+            listener.setblocking(False)
+            loop = asyncio.get_running_loop()
+            conversations: set[asyncio.Task[None]] = set()
+            loop.add_reader(listener.fileno(), self._accept, listener, conversations)
+            try:
+                yield
+            finally:
+                loop.remove_reader(listener.fileno())
+                for conversation in conversations:
+                    conversation.cancel()
+
+    def _accept(self, listener: socket.socket, conversations: set[asyncio.Task[None]]) -> None:
+        sock, _ = listener.accept()
+        if peer_uid(sock) != self.config.worker_uid:
+            log.warning("a process of uid %d knocked at the workers' door and was turned away", peer_uid(sock))
+            sock.close()
+            return
+        stats = lambda worker: open_stats(self.config.run_dir, worker)  # noqa: E731
+        task = asyncio.get_running_loop().create_task(self.fleet.converse(Channel(sock), stats))
+        conversations.add(task)
+        task.add_done_callback(conversations.discard)
+
+
+async def run_until(stop: asyncio.Event, duties: list[asyncio._CoroutineLike[None]]) -> None:
+    """Run all duties; the first that fails fails all, and so ends the agent loudly."""
+    tasks = [asyncio.ensure_future(duty) for duty in duties]
+    waiter = asyncio.ensure_future(stop.wait())
+    try:
+        done, _ = await asyncio.wait({*tasks, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (*tasks, waiter):
+            task.cancel()
+        await asyncio.gather(*tasks, waiter, return_exceptions=True)
+
+
+def run(config: AgentConfig) -> None:
+    """Blocks until the agent ends. Raises AgentError and KernelError, each a sentence."""
+    lock = lock_node(config.run_dir, config.node)
+    kernel = Kernel.open(config.node, cgroup_root=cgroup2_root(), pins=pin_root())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(Agent(config, kernel).run())
+    finally:
+        kernel.close()
+        os.close(lock)

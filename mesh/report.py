@@ -1,0 +1,135 @@
+"""What the agent tells of itself: kernel, fleet, workers and source put together into one document. Reads only."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from mesh.capture import Kernel
+from mesh.config import AgentConfig
+from mesh.enrolment import Enrolment, Member
+from mesh.forward.engine import bucket_bounds_us, read_counters, read_series
+from mesh.forward.fleet import Fleet
+from mesh.forward.supervisor import Supervisor, Worker
+from mesh.model import Pod, PodState, Series, Snapshot
+from mesh.observe import status
+from mesh.observe.names import names_of
+from mesh.observe.observer import Look
+from mesh.watch import Watch
+
+VERSION = version("seine-mesh")
+
+
+class Report:
+    def __init__(
+        self,
+        config: AgentConfig,
+        kernel: Kernel,
+        fleet: Fleet,
+        supervisor: Supervisor,
+        enrolment: Enrolment,
+        watch: Watch,
+    ) -> None:
+        self._config, self._kernel, self._fleet = config, kernel, fleet
+        self._supervisor, self._enrolment, self._watch = supervisor, enrolment, watch
+        self._started = time.monotonic()
+        self._snapshot, self._seen = Snapshot(), self._started
+        self._names = names_of(self._snapshot)
+        self._stats: dict[int, mmap.mmap] = {}
+
+    def see(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._names, self._seen = snapshot, names_of(snapshot), time.monotonic()
+
+    def look(self) -> Look:
+        return Look(document=self._document(), names=self._names)
+
+    def series(self) -> Mapping[int, Sequence[Series]]:
+        """Every worker's counters, also those of a worker that is dead now."""
+        return {number: read_series(memoryview(memory)) for number, memory in self._memories().items()}
+
+    def _memories(self) -> dict[int, mmap.mmap]:
+        for worker in self._supervisor.workers:
+            path = self._config.run_dir / f"worker-{worker.number}.stats"
+            if worker.number not in self._stats and path.exists() and path.stat().st_size:
+                with path.open("rb") as file:
+                    self._stats[worker.number] = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        return self._stats
+
+    def _document(self) -> status.StatusDocument:
+        kernel = self._kernel.counters()
+        errors = (*self._snapshot.errors, *(f"{uid}: {why}" for uid, why in self._enrolment.problems.items()))
+        return status.StatusDocument(
+            node=self._config.node,
+            version=VERSION,
+            kernel=platform.release(),
+            pid=os.getpid(),
+            taken_at=time.time(),
+            uptime_seconds=time.monotonic() - self._started,
+            adopted=self._kernel.adopted,
+            repairs=tuple(self._watch.repairs),
+            pods=tuple(self._pod(pod, kernel) for pod in self._snapshot.pods if pod.enrolled or pod.refused),
+            workers=tuple(self._worker(worker) for worker in self._supervisor.workers),
+            source=status.SourceStatus(
+                kind=f"directory {self._config.source}", age_seconds=time.monotonic() - self._seen, errors=errors
+            ),
+            latency_bounds_us=bucket_bounds_us(),
+        )
+
+    def _pod(self, pod: Pod, kernel: Mapping[int, Mapping[str, int]]) -> status.PodStatus:
+        workload = pod.workload
+        common = status.PodStatus(
+            namespace=workload.namespace,
+            name=workload.name,
+            state=PodState.REFUSED,
+            fail_mode=pod.fail_mode,
+            shortcut=pod.shortcut,
+            detail=self._enrolment.problems.get(workload.uid, ""),
+        )
+        member = self._enrolment.members.get(workload.uid)
+        return self._member(common, member, kernel.get(member.slot, {})) if member else common
+
+    def _member(self, common: status.PodStatus, member: Member, kernel: Mapping[str, int]) -> status.PodStatus:
+        state, bypassing, detail = self._watch.of(member)
+        return msgspec.structs.replace(
+            common,
+            state=state,
+            detail=detail or common.detail,
+            slot=member.slot,
+            captured=kernel.get("captured", 0) + kernel.get("inbound_captured", 0),
+            bypassing=bypassing,
+            kernel=dict(kernel),
+        )
+
+    def _worker(self, worker: Worker) -> status.WorkerStatus:
+        member = self._fleet.members.get(worker.number)
+        memory = self._memories().get(worker.number)
+        counters, gauges = read_counters(memoryview(memory)) if memory else ({}, {})
+        return status.WorkerStatus(
+            worker=worker.number,
+            pid=member.pid if member else 0,
+            up=member is not None,
+            restarts=worker.restarts,
+            heartbeat_age_seconds=self._supervisor.beat_age(worker.number),
+            counters=counters,
+            gauges=gauges,
+        )
+
+
+def dump(report: Report, fleet: Fleet, run_dir: Path) -> dict[str, object]:
+    """For bug reports: everything that is known, as plain values."""
+    look = report.look()
+    return {
+        "status": look.document,
+        "run_dir": str(run_dir),
+        "pods": [pod.told for pod in fleet.pods.values()],
+        "plans": list(fleet.plans.values()),
+        "workers": {number: {"pid": member.pid} for number, member in fleet.members.items()},
+        "series": report.series(),
+    }

@@ -1,0 +1,103 @@
+"""Is every pod really captured? Proven again and again by trying, and mended when not.
+
+What is remembered per pod is the last proof and its connections that go past us; the state is computed when asked
+for, because whether a worker lives may have changed since. A failed proof is followed by a repair and a second look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from mesh.capture import Kernel
+from mesh.capture.existing import Bypass, destroy, established
+from mesh.capture.prover import Proof, prove, state_of
+from mesh.capture.sockets import SocketFactory
+from mesh.config import AgentConfig
+from mesh.enrolment import Enrolment, Member
+from mesh.model import Direction, PodState
+
+log = logging.getLogger("seine.agent")
+REPAIRS_KEPT = 20
+PROOFS_AT_ONCE = 8  # each holds a child process for about 10 ms
+
+
+class Watched(msgspec.Struct):
+    proof: Proof
+    bypasses: tuple[Bypass, ...] = ()
+
+
+class Watch:
+    def __init__(
+        self,
+        config: AgentConfig,
+        kernel: Kernel,
+        factory: SocketFactory,
+        enrolment: Enrolment,
+        beating: Callable[[], bool],
+    ) -> None:
+        self._config, self._kernel, self._factory, self._enrolment = config, kernel, factory, enrolment
+        self._beating = beating
+        self._pods: dict[str, Watched] = {}
+        self._turn = asyncio.Semaphore(PROOFS_AT_ONCE)
+        self.repairs: deque[str] = deque(maxlen=REPAIRS_KEPT)
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.gather(*(self._look(member) for member in list(self._enrolment.members.values())))
+            for uid in self._pods.keys() - self._enrolment.members.keys():
+                del self._pods[uid]
+            await asyncio.sleep(self._config.prove_seconds)
+
+    async def _look(self, member: Member) -> None:
+        async with self._turn:
+            proof = await self._prove(member)
+            if self._state(member, Watched(proof)) is PodState.LEAKING and self._mend(member):
+                proof = await self._prove(member)
+            if member.pod.workload.uid in self._enrolment.members:
+                self._pods[member.pod.workload.uid] = Watched(proof, await self._bypasses(member))
+
+    async def _prove(self, member: Member) -> Proof:
+        return await prove(member.pod, node=self._config.node, factory=self._factory, effective=self._kernel.effective)
+
+    def _mend(self, member: Member) -> bool:
+        """Put back what somebody took away: hooks, then this pod's own entries."""
+        mended = self._kernel.repair()
+        self._enrolment.enter(member)
+        for sentence in mended:
+            log.error("repaired: %s", sentence)
+        self.repairs.extend(mended)
+        return True
+
+    async def _bypasses(self, member: Member) -> tuple[Bypass, ...]:
+        try:
+            return await established(member.pod, self._kernel.cgroup, self._enrolment.destinations)
+        except OSError as error:
+            log.warning("the connections of pod %s cannot be listed: %s", member.pod.workload.uid, error)
+            return ()
+
+    # --- answers
+
+    def _state(self, member: Member, watched: Watched) -> PodState:
+        alive = self._beating() and all(self._kernel.has_listener(member.slot, direction) for direction in Direction)
+        return state_of(watched.proof, alive, member.pod.fail_mode, len(watched.bypasses))
+
+    def of(self, member: Member) -> tuple[PodState, int, str]:
+        """State, number of connections that go past us, and a sentence when the state needs one."""
+        watched = self._pods.get(member.pod.workload.uid)
+        if watched is None:
+            return PodState.CAPTURED, 0, "not proven yet"
+        state = self._state(member, watched)
+        detail = watched.proof.detail
+        if state is PodState.BYPASSING:
+            detail = detail or "connections older than the pod's enrolment go past the mesh; `seine drain` closes them"
+        return state, len(watched.bypasses), detail
+
+    async def drain(self, member: Member) -> int:
+        """Close the connections that go past us, spread over the drain time; how many."""
+        bypasses = await established(member.pod, self._kernel.cgroup, self._enrolment.destinations)
+        return await destroy(member.pod, bypasses, self._config.drain_seconds)
