@@ -37,7 +37,7 @@ DATAGRAM_BYTES_MAX = 16384  # two paths of PATH_MAX and some addresses
 SOCKETS_MAX = 64  # in one answer; the kernel allows 253 (SCM_MAX_FD)
 BACKLOG = 4096  # waiting connections of a pod and direction; the kernel caps it at net.core.somaxconn
 PROBE_SECONDS = 1.0  # for each address: loopback answers in microseconds, a hung worker never
-PROBE_LIFE_SECONDS = 4  # SIGALRM ends a probe that its cgroup's freezer holds
+PROBE_LIFE_SECONDS = 3  # SIGALRM ends a probe that its cgroup's freezer holds
 GREETING_BYTES_MAX = 128
 
 CLONE_NEWNET = 0x40000000
@@ -125,7 +125,7 @@ def converse(address: str, port: int) -> str:
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     except OSError as error:
-        return f"no-socket {error.strerror}"
+        return f"untried {error.strerror}"
     sock.settimeout(PROBE_SECONDS)
     stage = "refused"
     try:

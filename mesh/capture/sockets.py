@@ -21,10 +21,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mesh.capture import helper
+from mesh.config import INBOUND_PORT, OUTBOUND_PORT
 from mesh.node import sockdiag
 
-OUTBOUND_PORT = 15001  # as in bpf/types.h
-INBOUND_PORT = 15006
+PROBES_MAX = 16  # processes at once; each may hang in a frozen cgroup for seconds, and must not keep sockets waiting
 QUESTIONS_MAX = 64  # unanswered at once: their datagrams fit into the socket's default buffer (212 KiB) many times
 ANSWER_BYTES_MAX = 4096
 _RIGHTS_BYTES = socket.CMSG_SPACE(helper.SOCKETS_MAX * 4)
@@ -41,7 +41,7 @@ class SocketFactory:
     """Owns the helper process. `start` first; every other call may raise OSError, whose strerror is a sentence."""
 
     def __init__(self) -> None:
-        self._cgroup = Path()
+        self.cgroup = Path()  # the fixed cgroup; what the helper makes belongs to it
         self._process: subprocess.Popen[bytes] | None = None
         self._wire: socket.socket | None = None
         self._questions: dict[int, asyncio.Future[tuple[str, list[int]]]] = {}
@@ -49,10 +49,11 @@ class SocketFactory:
         self._closed = False
         self._starting = asyncio.Lock()
         self._turn = asyncio.Semaphore(QUESTIONS_MAX)
+        self._probe_turn = asyncio.Semaphore(PROBES_MAX)
 
     async def start(self, cgroup: Path) -> None:
         """Start the helper in `cgroup`, a cgroup2 directory without children."""
-        self._cgroup = cgroup
+        self.cgroup = cgroup
         await self._ready()
 
     @property
@@ -68,7 +69,7 @@ class SocketFactory:
                 made += (await self._ask(helper.LISTEN, 0, port, (netns,)))[1]
         except OSError as error:
             _close_all(made)
-            raise _explained(error, netns, self._cgroup) from None
+            raise _explained(error, netns, self.cgroup) from None
         except BaseException:
             _close_all(made)
             raise
@@ -89,11 +90,12 @@ class SocketFactory:
     async def converse(self, cgroup: str, netns: str, port: int, addresses: Iterable[str]) -> list[str]:
         """What a process in that cgroup and namespace hears from port `port` of each address.
 
-        One word and a text for each: "heard GREETING"; "silent REASON": connected, then nothing;
-        "refused REASON": not connected; "no-socket REASON".
+        One word and a text for each: "heard GREETING"; "silent REASON": connected, then nothing; "refused REASON":
+        not connected; "untried REASON": no socket to try with.
         """
         tried = list(addresses)
-        text, _ = await self._ask(helper.PROBE, 0, port, (cgroup, netns, *tried))
+        async with self._probe_turn:
+            text, _ = await self._insist(helper.PROBE, 0, port, (cgroup, netns, *tried))
         return text.split("\n")
 
     async def close(self) -> None:
@@ -103,12 +105,15 @@ class SocketFactory:
 
     async def _ask(self, kind: int, family: int, number: int, words: tuple[str, ...]) -> tuple[str, list[int]]:
         async with self._turn:
-            try:
-                await self._ready()
-                return await self._exchange(kind, family, number, words)
-            except HelperDiedError:
-                await self._ready()
-                return await self._exchange(kind, family, number, words)
+            return await self._insist(kind, family, number, words)
+
+    async def _insist(self, kind: int, family: int, number: int, words: tuple[str, ...]) -> tuple[str, list[int]]:
+        try:
+            await self._ready()
+            return await self._exchange(kind, family, number, words)
+        except HelperDiedError:
+            await self._ready()
+            return await self._exchange(kind, family, number, words)
 
     async def _exchange(self, kind: int, family: int, number: int, words: tuple[str, ...]) -> tuple[str, list[int]]:
         if self._wire is None:
@@ -136,7 +141,7 @@ class SocketFactory:
             if self._wire is None:
                 self._spawn()
                 try:
-                    await self._exchange(helper.JOIN, 0, 0, (str(self._cgroup),))
+                    await self._exchange(helper.JOIN, 0, 0, (str(self.cgroup),))
                 except BaseException:
                     self._lost()
                     raise

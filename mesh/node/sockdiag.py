@@ -31,7 +31,7 @@ _ID_BYTES = 48
 _ATTRIBUTES_AT = _MESSAGE.size + _ID_BYTES + 20
 
 
-class Connection(Value):
+class Connection(Value, frozen=True):
     """One TCP socket. `cgroup_id` is the inode of the cgroup it was created in; -1 where the kernel does not say."""
 
     family: int

@@ -18,7 +18,8 @@ from typing import TypeVar
 
 import pytest
 
-from mesh.capture.sockets import INBOUND_PORT, OUTBOUND_PORT, SocketFactory
+from mesh.capture.sockets import SocketFactory
+from mesh.config import INBOUND_PORT, OUTBOUND_PORT
 from mesh.node import netns
 from tests.kit.lab import Lab, Pod
 from tests.kit.leftovers import cgroup2_root, remove_cgroup
