@@ -1,0 +1,95 @@
+"""The tables that connect decides by: destinations and backends, reconciled with what is wanted.
+
+Hooks read while we write, hence: a new set of backends is a new group, complete before the one write that makes the
+destination point at it; the old group goes last. Adds before removes, so a change never leaves a gap; only when a
+table is full are removes done first. Only the difference is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from mesh.capture._bpf import lib
+from mesh.capture.objects import KernelError, Map, MapFull, pack, pack_address, unpack
+from mesh.model import Destination
+
+
+class Entry(NamedTuple):
+    """What one destination says: its kind and its backends as struct address."""
+
+    kind: int
+    backends: tuple[bytes, ...]
+
+
+class Destinations:
+    def __init__(self, maps: Mapping[str, Map]) -> None:
+        self._destinations, self._backends = maps["destinations"], maps["backends"]
+        self._have: dict[bytes, Entry] = {}
+        self._group: dict[bytes, int] = {}
+        self._next_group = 1
+        self._recover()
+
+    def set(self, wanted: Mapping[tuple[str, int], Destination]) -> None:
+        """Make the tables say what is wanted. What has no room is left out and named; all else is in effect."""
+        entries = {pack_address(*key): entry(value) for key, value in wanted.items()}
+        changed = {key: value for key, value in entries.items() if self._have.get(key) != value}
+        homeless = {key: value for key, value in changed.items() if not self._put(key, value)}
+        for key in self._have.keys() - entries.keys():
+            self._drop(key)
+        left = [key for key, value in homeless.items() if not self._put(key, value)]
+        if left:
+            raise KernelError(f"the kernel's tables are full: {len(left)} of {len(entries)} destinations go direct")
+
+    def _put(self, key: bytes, value: Entry) -> bool:
+        """Point one destination at its backends; False when there is no room."""
+        old, count = self._group.get(key), len(value.backends)
+        group = self._next_group if count else 0
+        self._next_group += 1
+        try:
+            for at, backend in enumerate(value.backends):
+                self._backends.write(pack("backend_key", group=group, index=at), backend)
+            self._destinations.write(key, pack("destination", kind=value.kind, group=group, backends=count))
+        except MapFull:
+            self._remove_group(group, count)
+            return False
+        self._remove_group(old or 0, len(self._have[key].backends) if key in self._have else 0)
+        self._have[key], self._group[key] = value, group
+        return True
+
+    def _drop(self, key: bytes) -> None:
+        self._destinations.remove(key)
+        self._remove_group(self._group.pop(key), len(self._have.pop(key).backends))
+
+    def _remove_group(self, group: int, count: int) -> None:
+        for at in range(count):
+            self._backends.remove(pack("backend_key", group=group, index=at))
+
+    def _recover(self) -> None:
+        """Read what an earlier agent left, and drop backends that no destination points at."""
+        groups: dict[int, dict[int, bytes]] = {}
+        for key, value in self._backends.items():
+            at = unpack("backend_key", key)
+            groups.setdefault(at.group, {})[at.index] = value
+        for key, value in self._destinations.items():
+            found = unpack("destination", value)
+            members = groups.pop(found.group, {})
+            self._have[key] = Entry(found.kind, tuple(members.get(at, b"") for at in range(found.backends)))
+            self._group[key] = found.group
+            self._next_group = max(self._next_group, found.group + 1)
+        for group, members in groups.items():
+            self._next_group = max(self._next_group, group + 1)
+            for at in members:
+                self._backends.remove(pack("backend_key", group=group, index=at))
+
+
+def entry(destination: Destination) -> Entry:
+    """What the kernel is told: backends of the address's own family, because a socket cannot change its family."""
+    version = ip_address(destination.address).version
+    backends = tuple(
+        pack_address(address, port) for address, port in destination.backends if ip_address(address).version == version
+    )
+    if not destination.service:
+        return Entry(lib.DESTINATION_POD, ())
+    return Entry(lib.DESTINATION_SERVICE if destination.backends else lib.DESTINATION_EMPTY, backends)
