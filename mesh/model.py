@@ -97,6 +97,7 @@ class Endpoint(Value):
     port: int
     workload_uid: str = ""
     ready: bool = True
+    last_resort: bool = False  # not ready, but serving while it ends: for when nothing is ready
     weight: int = 1
     zone: str = ""
 
@@ -104,7 +105,8 @@ class Endpoint(Value):
 class ServicePort(Value):
     port: int
     name: str = ""
-    protocol: Protocol = Protocol.DETECT
+    app_protocol: str = ""  # as written; together with the name a hint, see mesh.detect
+    protocol: Protocol = Protocol.DETECT  # what an annotation wants whatever the hints say; DETECT: nothing
     endpoints: tuple[Endpoint, ...] = ()
 
 

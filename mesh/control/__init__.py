@@ -2,13 +2,14 @@
 
 plans         what the engine does with a connection to an address
 destinations  what the connect hook knows of an address
-labels        what metrics call an id
-conflicts     what two objects claim; sources leave none, this is the check
+sources       who is behind a client's address
+conflicts     what two objects claim; our sources admit none, this is the check
+select        questions that more than one of these asks
 """
 
 from mesh.control.conflicts import conflicts
 from mesh.control.destinations import compile_destinations
-from mesh.control.labels import Labels, labels
 from mesh.control.plans import compile_plans
+from mesh.control.sources import compile_sources
 
-__all__ = ["Labels", "compile_destinations", "compile_plans", "conflicts", "labels"]
+__all__ = ["compile_destinations", "compile_plans", "compile_sources", "conflicts"]

@@ -6,8 +6,9 @@ Service that lost its last endpoint must stay in this table.
 
 from __future__ import annotations
 
+from mesh.balance.ready import usable
 from mesh.config import CANARY_ADDRESSES, CANARY_PORT
-from mesh.control.select import addressed, usable, virtual
+from mesh.control.select import addressed, virtual
 from mesh.model import Destination, Snapshot
 
 

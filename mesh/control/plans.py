@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from mesh.control.select import addressed, usable, virtual
+from mesh.balance.ready import usable
+from mesh.control.select import addressed, virtual
+from mesh.detect import declared
 from mesh.model import Endpoint, Plan, PlanEndpoint, Protocol, Service, ServicePort, Snapshot, Workload, stable_id
 
 Key = tuple[str, int]
@@ -26,11 +28,8 @@ def compile_plans(snapshot: Snapshot, slots: Mapping[str, int]) -> dict[Key, Pla
     return _Compiler(snapshot, slots).run()
 
 
-def endpoint_id(endpoint: Endpoint) -> int:
-    """The workload's id wherever a uid is known, so that a reused address is another endpoint."""
-    if endpoint.workload_uid:
-        return stable_id("workload", endpoint.workload_uid)
-    return stable_id("address", endpoint.address)
+def protocol_of(port: ServicePort) -> Protocol:
+    return declared(port.app_protocol, port.name) if port.protocol is Protocol.DETECT else port.protocol
 
 
 class _Compiler:
@@ -55,25 +54,31 @@ class _Compiler:
         return found
 
     def _of_vip(self, vip: str, service: Service, port: ServicePort) -> Plan:
-        chosen = list(usable(port.endpoints, vip))
+        chosen = usable(port.endpoints, vip)
         opaque = any((each.address, each.port) in self._opaque for each in chosen)
         return Plan(
             address=vip,
             port=port.port,
             service=service.id,
-            protocol=Protocol.OPAQUE if opaque else port.protocol,
+            protocol=Protocol.OPAQUE if opaque else protocol_of(port),
             balancer=service.balancer,
             endpoints=tuple(self._endpoint(each) for each in chosen),
         )
 
-    def _endpoint(self, endpoint: Endpoint) -> PlanEndpoint:
+    def _pod(self, endpoint: Endpoint) -> Workload | None:
+        """The pod that an endpoint is. One of another uid has only had its address before or after."""
         workload = self._pods.get(endpoint.address)
-        known = workload is not None and workload.uid == endpoint.workload_uid
+        return workload if workload is not None and endpoint.workload_uid in ("", workload.uid) else None
+
+    def _endpoint(self, endpoint: Endpoint) -> PlanEndpoint:
+        uid = endpoint.workload_uid
+        if (workload := self._pod(endpoint)) is not None:
+            uid = workload.uid
         return PlanEndpoint(
-            id=endpoint_id(endpoint),
+            id=stable_id("workload", uid) if uid else stable_id("address", endpoint.address),
             address=endpoint.address,
             port=endpoint.port,
-            slot=self._slots.get(endpoint.workload_uid, -1) if known else -1,
+            slot=self._slots.get(uid, -1) if workload is not None else -1,
             weight=endpoint.weight,
         )
 
@@ -83,9 +88,8 @@ class _Compiler:
         for service in self._snapshot.services:
             for port in service.ports:
                 for each in port.endpoints:
-                    workload = self._pods.get(each.address)
-                    if workload is not None and workload.uid == each.workload_uid:
-                        claims[each.address, each.port].add((service.id, port.protocol))
+                    if self._pod(each) is not None:
+                        claims[each.address, each.port].add((service.id, protocol_of(port)))
         for key in sorted(self._opaque):
             claims.setdefault(key, set())
         return claims

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from mesh.model import Endpoint, Service, ServicePort, Snapshot, Workload
-
-
-def is_ipv6(address: str) -> bool:
-    return ":" in address
+from mesh.model import Service, ServicePort, Snapshot, Workload
 
 
 def addressed(snapshot: Snapshot) -> dict[str, Workload]:
@@ -30,8 +26,3 @@ def virtual(snapshot: Snapshot) -> Iterator[tuple[str, Service, ServicePort]]:
                 if (vip, port.port) not in seen:
                     seen.add((vip, port.port))
                     yield vip, service, port
-
-
-def usable(endpoints: Iterable[Endpoint], vip: str) -> Iterator[Endpoint]:
-    """The ready ones that are of the VIP's family: a connection does not change family on its way."""
-    return (each for each in endpoints if each.ready and is_ipv6(each.address) == is_ipv6(vip))

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from msgspec import structs
+
 from mesh.kube.parse import EndpointFacts, Facts, NamespaceFacts, PodFacts, ServiceFacts, SliceFacts
 from mesh.kube.settings import Settings
-from mesh.model import Endpoint, FailMode, Pod, Service, ServicePort, Snapshot, Value, Workload
+from mesh.model import Endpoint, FailMode, Pod, Service, Snapshot, Value, Workload
 
 
 class Placed(Value):
@@ -65,7 +67,7 @@ def claims(facts: Facts) -> Iterator[tuple[str, str]]:
             yield f"uid {workload.uid}", f"uid {workload.uid}"
             if not workload.host_network:
                 yield from ((address, f"address {address}") for address in workload.addresses)
-            if netns:
+            if netns and not workload.host_network:
                 yield f"netns {netns}", f"network namespace {netns}"
         case ServiceFacts(service=service):
             yield from ((address, f"address {address}") for address in service.vips)
@@ -137,18 +139,8 @@ class Resolver:
 
 
 def _populate(service: Service, slices: Sequence[SliceFacts], resolve: Resolver) -> Service:
-    ports = tuple(
-        ServicePort(
-            port=port.port,
-            name=port.name,
-            protocol=port.protocol,
-            endpoints=tuple(_endpoints(port.name, slices, resolve)),
-        )
-        for port in service.ports
-    )
-    return Service(
-        namespace=service.namespace, name=service.name, vips=service.vips, ports=ports, balancer=service.balancer
-    )
+    ports = (structs.replace(port, endpoints=tuple(_endpoints(port.name, slices, resolve))) for port in service.ports)
+    return structs.replace(service, ports=tuple(ports))
 
 
 def _endpoints(name: str, slices: Sequence[SliceFacts], resolve: Resolver) -> list[Endpoint]:
@@ -160,15 +152,20 @@ def _endpoints(name: str, slices: Sequence[SliceFacts], resolve: Resolver) -> li
                 key = (each.address, port)
                 if key not in found or (each.ready and not found[key][0].ready):
                     found[key] = (each, piece)
-    alive = {(":" in each.address) for each, _ in found.values() if each.ready}
     endpoints = []
     for (address, port), (each, piece) in found.items():
         uid, pod = resolve(each)
-        # As kube-proxy: where nothing is ready, what is still serving while it ends is better than a refusal.
-        ready = each.ready or (each.last_resort and (":" in address) not in alive)
         weight = (pod.weight if pod else None) or piece.weight or 1
         endpoints.append(
-            Endpoint(address=address, port=port, workload_uid=uid, ready=ready, weight=weight, zone=each.zone)
+            Endpoint(
+                address=address,
+                port=port,
+                workload_uid=uid,
+                ready=each.ready,
+                last_resort=each.last_resort,
+                weight=weight,
+                zone=each.zone,
+            )
         )
     return sorted(endpoints, key=lambda each: (":" in each.address, each.address, each.port))
 

@@ -18,6 +18,8 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from msgspec import structs
+
 from mesh.config import SourceConfig
 from mesh.kube.assemble import Placed, Seats, assemble
 from mesh.kube.documents import BadDocument, Document, Value, documents, shown
@@ -82,7 +84,7 @@ class DirectorySource:
         snapshot, self._seats = assemble(placed, self.node, self._seats)
         own = [self._trouble] if self._trouble else []
         errors = (*own, *(error for one in held for error in one.errors), *snapshot.errors)
-        return Snapshot(services=snapshot.services, workloads=snapshot.workloads, pods=snapshot.pods, errors=errors)
+        return structs.replace(snapshot, errors=errors)
 
     def _scan(self) -> dict[str, Fingerprint] | None:
         """Name -> state of each file of ours; None if the directory cannot be read."""

@@ -15,7 +15,6 @@ import msgspec
 from mesh.config import CANARY_ADDRESSES
 from mesh.kube import objects
 from mesh.kube.documents import Path, Value, shown
-from mesh.kube.protocols import declared
 from mesh.kube.settings import (
     BALANCER,
     CGROUP,
@@ -196,8 +195,9 @@ def _service_ports(raw: Iterable[objects.ServicePort], opaque: frozenset[int]) -
         names.add(port.name)
         numbers.add((transport, port.port))
         if transport == "TCP":
-            protocol = Protocol.OPAQUE if port.port in opaque else declared(port.app_protocol, port.name)
-            yield ServicePort(port=port.port, name=port.name, protocol=protocol)
+            forced = Protocol.OPAQUE if port.port in opaque else Protocol.DETECT
+            hint = port.app_protocol or ""
+            yield ServicePort(port=port.port, name=port.name, app_protocol=hint, protocol=forced)
 
 
 def _vips(spec: objects.ServiceSpec) -> tuple[str, ...]:
@@ -257,7 +257,7 @@ def _endpoint(raw: objects.SliceEndpoint, family: str, namespace: str, index: in
     return EndpointFacts(
         address=text,
         ready=state.ready is not False,
-        last_resort=state.serving is not False and state.terminating is True,
+        last_resort=state.ready is False and state.serving is not False and state.terminating is True,
         pod=(target.namespace or namespace, target.name) if target is not None and pod and target.name else None,
         uid=target.uid if target is not None and pod else "",
         zone=raw.zone or "",
