@@ -110,9 +110,9 @@ class Lab:
         """Run `action` when the lab is removed, before what was made until now."""
         self._undo.callback(action, *arguments)
 
-    def pod(self, name: str) -> Pod:
+    def pod(self, name: str, ipv6: bool = True) -> Pod:
         """A new pod on the lab's node."""
-        return self._add(Pod(self, name, self.node))
+        return self._add(Pod(self, name, self.node, ipv6))
 
     def host_pod(self, name: str) -> Pod:
         """A pod with hostNetwork: the machine's own namespace, but a cgroup of its own."""
@@ -134,14 +134,14 @@ class Lab:
 
 
 class Pod:
-    def __init__(self, lab: Lab, name: str, node: Node) -> None:
+    def __init__(self, lab: Lab, name: str, node: Node, ipv6: bool = True) -> None:
         self.lab, self.name, self.node = lab, name, node
         self.full_name = f"{lab.name}-{name}"
         self.cgroup = lab.cgroup / name
         self.directory = lab.directory / name
         self.netns = f"/run/netns/{self.full_name}"
         host, node.next_host = node.next_host, node.next_host + 1
-        self.ip, self.ip6 = node.subnet.ip(host), node.subnet.ip6(host)
+        self.ip, self.ip6 = node.subnet.ip(host), node.subnet.ip6(host) if ipv6 else ""
         self._host = host
         self._undo = ExitStack()
 
@@ -154,7 +154,7 @@ class Pod:
 
     def _wire(self) -> None:
         network.make_namespace(self.full_name, self._undo)
-        self.node.plug(self.netns, self._host, self._undo)
+        self.node.plug(self.netns, self._host, bool(self.ip6), self._undo)
 
     def remove(self) -> None:
         """Kill its processes, then take it away: cgroup, veth, namespace. Safe to repeat."""

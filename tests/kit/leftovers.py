@@ -11,10 +11,11 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from tests.kit.wait import eventually
 
@@ -72,8 +73,8 @@ def _links() -> list[str]:
         return [str(link.get_attr("IFLA_IFNAME")) for link in ip.get_links()]
 
 
-def _marked() -> Iterator[tuple[int, int, str]]:
-    """(pid, pid of the lab's owner, command) of every process that a lab started."""
+def _marked() -> Iterator[tuple[int, str, str]]:
+    """(pid, name of the lab, command) of every process that a lab started."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
@@ -82,9 +83,12 @@ def _marked() -> Iterator[tuple[int, int, str]]:
             continue  # it ended meanwhile
         for entry in environment:
             if entry.startswith(MARK.encode() + b"=") and command:
-                owner = _owner(entry.decode().partition("=")[2])
-                if owner is not None:
-                    yield int(folder.name), owner, command
+                yield int(folder.name), entry.decode().partition("=")[2], command
+
+
+def marked_with(lab: str) -> list[int]:
+    """Processes that the lab of that name started, in pods and outside; not our own."""
+    return [pid for pid, name, _ in _marked() if name == lab and pid != os.getpid()]
 
 
 def leftovers(owner: int | None = None) -> list[str]:
@@ -92,37 +96,38 @@ def leftovers(owner: int | None = None) -> list[str]:
     me = owner if owner is not None else os.getpid()
     found = [f"{path} is left" for path in _places() if _owner(path.name) == me]
     found += [f"network link {name} is left" for name in _links() if _link_owner(name) == me]
-    found += [f"process {pid} is left: {command}" for pid, lab, command in _marked() if lab == me and pid != me]
+    found += [f"process {pid} is left: {command}" for pid, lab, command in _marked() if _owner(lab) == me and pid != me]
     return found
 
 
-def _alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+def _is_dead(owner: int | None) -> bool:
+    return owner is not None and not Path(f"/proc/{owner}").exists()
 
 
 def sweep() -> list[str]:
     """Remove what labs of dead processes left (they were killed by SIGKILL); sentences of what was done."""
     done = []
-    for pid, owner, command in list(_marked()):
-        if not _alive(owner):
-            os.kill(pid, signal.SIGKILL)
+    for pid, lab, command in list(_marked()):
+        if _is_dead(_owner(lab)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             done.append(f"killed {pid}: {command}")
     for path in list(_places()):
-        dead = _owner(path.name)
-        if dead is not None and not _alive(dead):
-            _remove(path)
+        if _is_dead(_owner(path.name)):
+            with suppress(FileNotFoundError):  # another run sweeps too
+                remove(path)
             done.append(f"removed {path}")
-    with IPRoute() as ip:
-        for name in _links():
-            dead = _link_owner(name)
-            if dead is not None and not _alive(dead):
+    for name in _links():
+        if _is_dead(_link_owner(name)):
+            with IPRoute() as ip, suppress(NetlinkError):
                 for index in ip.link_lookup(ifname=name):
                     ip.link("del", index=index)
-                done.append(f"removed link {name}")
+            done.append(f"removed link {name}")
     return done
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Whatever kind of place it is."""
     if path.parent == NETNS:
         from tests.kit.network import remove_namespace
 

@@ -83,7 +83,7 @@ class Node:
         """Fixed: a bridge that takes its first port's address drops everybody's neighbour entries."""
         return f"02:5e:1e:00:{self.subnet.number // 256:02x}:{self.subnet.number % 256:02x}"
 
-    def plug(self, pod_netns: str, host: int, undo: ExitStack) -> None:
+    def plug(self, pod_netns: str, host: int, ipv6: bool, undo: ExitStack) -> None:
         """A veth pair from this bridge into the namespace, with addresses and default routes."""
         name = f"{self.bridge}.{host:x}"
 
@@ -96,10 +96,11 @@ class Node:
             lo, eth0 = (ip.link_lookup(ifname=n)[0] for n in ("lo", "eth0"))
             ip.link("set", index=lo, state="up")
             ip.addr("add", index=eth0, address=self.subnet.ip(host), prefixlen=24)
-            ip.addr("add", index=eth0, address=self.subnet.ip6(host), prefixlen=64, flags=IFA_F_NODAD)
             ip.link("set", index=eth0, state="up")
             ip.route("add", dst="default", gateway=self.subnet.ip(1))
-            ip.route("add", dst="default", gateway=self.subnet.ip6(1), family=socket.AF_INET6)
+            if ipv6:
+                ip.addr("add", index=eth0, address=self.subnet.ip6(host), prefixlen=64, flags=IFA_F_NODAD)
+                ip.route("add", dst="default", gateway=self.subnet.ip6(1), family=socket.AF_INET6)
 
         undo.callback(remove_link, name, self.netns)
         netlink(self.netns, outside)
