@@ -5,10 +5,10 @@ answers, and must hear the greeting of a worker of this node. Inbound: the agent
 The cgroup matters: hooks run by cgroup, the namespace is only their filter, so a probe from elsewhere would say
 "captured" while the pod's own connections go direct. The kernel must also list our programs as effective there.
 
-The process is forked by the socket factory's helper (2 ms of a core, up to 9 ms of waiting for the cgroup; 20 ms
-of a core a new interpreter would take) and is never the helper itself: a pod's freezer, limits and OOM killer reach whoever is
-in its cgroup. Bias: one part proven false is a leak; a part that could not be tried (None) is told in `detail` and,
-while nothing else is proven, counts as a leak too.
+The process is forked by the socket factory's helper (2 ms of a core and up to 9 ms of waiting for the cgroup; a new
+interpreter would take 20 ms of a core). It is never the helper itself: a pod's freezer, limits and OOM killer reach
+whoever is in its cgroup. Bias: one part proven false is a leak; a part that could not be tried (None) is told in
+`detail` and, while nothing else is proven, counts as a leak too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mesh.capture import helper
+from mesh.capture.objects import KernelError
 from mesh.capture.sockets import SocketFactory
 from mesh.config import CANARY_ADDRESSES, CANARY_PORT
 from mesh.model import FailMode, Pod, PodState, Value
@@ -156,8 +157,8 @@ def _hooks(pod: Pod, effective: Callable[[Path], bool]) -> Part:
         return None, "the pod's cgroup is unknown: tried as a process of the root cgroup, not as one of the pod's own"
     try:
         good = effective(Path(pod.cgroup))
-    except OSError as error:
-        return None, f"the hooks of {pod.cgroup} cannot be listed: {error.strerror}"
+    except (OSError, KernelError) as error:
+        return None, f"the hooks of {pod.cgroup} cannot be listed: {error}"
     return good, "" if good else f"Seine's hooks are not in effect for {pod.cgroup}"
 
 

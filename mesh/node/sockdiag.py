@@ -9,7 +9,6 @@ CONFIG_INET_DIAG_DESTROY.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 _REQUEST = struct.Struct("=BBBBI")  # family, protocol, extensions, padding, states; then a socket id
 _MESSAGE = struct.Struct("=BBBB")  # family, state, timer, retransmits; then a socket id, then five u32
+_MAPPED = bytes(10) + b"\xff\xff"
 _ID_BYTES = 48
 _ATTRIBUTES_AT = _MESSAGE.size + _ID_BYTES + 20
 
@@ -89,6 +89,8 @@ def _decode(body: bytes) -> Connection:
 
 
 def _address(family: int, raw: bytes) -> str:
-    address = ipaddress.ip_address(raw[:4] if family == socket.AF_INET else raw)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
+    if family == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, raw[:4])
+    if raw.startswith(_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, raw[12:])
+    return socket.inet_ntop(socket.AF_INET6, raw)
