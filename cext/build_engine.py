@@ -1,0 +1,54 @@
+"""Builds `mesh.forward._engine`: the engine in C behind cffi's API mode, which releases the GIL around each call.
+
+The declarations are engine.h itself, read once by the compiler and once by cffi, so that nothing is written twice.
+`python cext/build_engine.py` builds in place; setup.py names `ffi` for installations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+SOURCES = (
+    "balance",
+    "buffer",
+    "detect",
+    "flow",
+    "listen",
+    "plan",
+    "pump",
+    "session",
+    "source",
+    "stats",
+    "stock",
+    "timer",
+)
+FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden")
+
+
+def declarations(header: Path) -> str:
+    """The header without what cffi does not read: conditionals, includes and the include guard."""
+    lines = header.read_text().splitlines()
+    return "\n".join(line for line in lines if not line.startswith(("#if", "#endif", "#include", "#define SEINE_")))
+
+
+ffi = FFI()
+ffi.cdef(declarations(HERE / "engine.h"))
+ffi.set_source(
+    "mesh.forward._engine",
+    '#include "engine.h"',
+    sources=[str((HERE / f"{name}.c").relative_to(ROOT)) for name in SOURCES],
+    depends=[str(path.relative_to(ROOT)) for path in sorted(HERE.glob("*.h"))],
+    include_dirs=["cext"],
+    libraries=["m"],
+    extra_compile_args=list(FLAGS),
+)
+
+if __name__ == "__main__":
+    import os
+
+    os.chdir(ROOT)
+    ffi.compile(tmpdir=".", verbose=False)

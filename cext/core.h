@@ -1,0 +1,280 @@
+/* What the engine's files share: its objects and who offers what.
+ *
+ * A *leg* is one socket of a connection: the client's or the server's. A *session* is one client connection with the
+ * server leg it uses now. Bytes read from a leg sit in that leg's `rx` block until the other leg took them; a leg
+ * without bytes under way holds no block, so that an idle session is these structs and nothing more.
+ * Invariants:
+ *  - the epoll interest of both legs is computed in one place, from their state (session_watch);
+ *  - a session ends in one place (session_end), which counts it once and frees everything it held;
+ *  - what ends during a batch of events is freed after the batch: an event may still point to it. */
+#ifndef SEINE_CORE_H
+#define SEINE_CORE_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "balance.h"
+#include "detect.h"
+#include "engine.h"
+#include "list.h"
+#include "stats.h"
+#include "timer.h"
+
+#define BATCH 128
+#define EVENTS_MAX 4096     /* for Python, power of two; more are dropped, and asked again after a timeout */
+#define STOCK_MAX 256       /* per pod and family */
+#define SLOTS_MAX 65536
+#define PORTS_LEARNED 8     /* of a plan for any port: who speaks first */
+#define BLOCK_BYTES 65536
+#define BLOCKS_KEPT 256     /* free ones kept for the next: 16 MiB */
+#define DIALS_MAX 3         /* endpoints tried for one connection */
+#define FLOW_TURNS 4        /* blocks moved for one event, before others get their turn */
+#define NS_PER_MS 1000000ull
+
+enum watch_kind { WATCH_TIMER, WATCH_KICK, WATCH_LISTENER, WATCH_CLIENT, WATCH_SERVER };
+
+/* A descriptor in the epoll; first member of what it belongs to. */
+struct watch {
+    int fd;
+    uint32_t wanted;
+    enum watch_kind kind;
+    bool added;
+};
+
+struct block {
+    struct block *next;
+    uint32_t start, end;
+    uint8_t bytes[BLOCK_BYTES - 16];
+};
+
+struct endpoint_address {
+    uint8_t ip[16];
+    uint16_t port;
+};
+
+struct target { /* an endpoint as learned; shared by successive plans and by the sessions that use it */
+    struct load load;
+    uint64_t id;
+    struct endpoint_address address;
+    int32_t slot;
+    uint32_t refs;
+};
+
+enum speaker { SPEAKER_UNKNOWN, SPEAKER_CLIENT, SPEAKER_SERVER };
+
+struct learned {
+    uint16_t port;
+    uint8_t speaker;
+};
+
+struct plan {
+    struct plan *next; /* in its bucket */
+    struct endpoint_address address;
+    uint64_t service;
+    uint32_t refs;
+    uint32_t count;
+    uint32_t cursor;
+    uint8_t protocol;
+    uint8_t balancer;
+    struct learned learned[PORTS_LEARNED];
+    uint64_t *cumulative; /* NULL when all weights are alike */
+    struct load *loads[]; /* each the first member of a target */
+};
+
+struct plans {
+    struct plan **buckets;
+    uint32_t size; /* power of two */
+    uint32_t count;
+};
+
+struct stock {
+    struct list waiters; /* sessions, by `queued` */
+    uint64_t asked_ns;   /* 0: no request under way */
+    uint32_t count;
+    uint32_t target;     /* grows when it ran empty */
+    int fds[STOCK_MAX];
+};
+
+struct listener {
+    struct watch watch;
+    struct timer backoff;
+    struct pod *pod;
+    uint8_t direction;
+    struct listener *dead; /* next to free */
+};
+
+struct pod {
+    uint32_t slot;
+    uint64_t source;
+    struct listener *listeners[2];
+    struct stock stock[2]; /* IPv4, IPv6 */
+    uint32_t opaque_count;
+    uint16_t *opaque_ports;
+};
+
+struct leg {
+    struct watch watch;
+    struct session *session;
+    struct block *rx;
+    uint64_t born; /* the batch it was made in: later events of that batch are not for it */
+    bool ended; /* nothing more comes from it: FIN or error */
+    bool reset; /* it was an error */
+    bool shut;  /* we have sent our FIN to it */
+    bool shared; /* others may hold its description: leaves the epoll before it is closed */
+    bool starved; /* no block was to be had: not read until one is free */
+};
+
+#define SESSION_STATES(X) \
+    X(NEW, "new") \
+    X(PARKED, "parked")       /* waits for a plan */ \
+    X(DETECTING, "detecting") /* waits for client bytes, nothing dialled */ \
+    X(WAITING, "waiting")     /* for a socket of the stock */ \
+    X(DIALLING, "dialling") \
+    X(OPEN, "open") \
+    X(DEAD, "dead")
+#define SESSION_STATE_ENUM(name, text) SESSION_##name,
+enum session_state { SESSION_STATES(SESSION_STATE_ENUM) SESSION_STATE_COUNT };
+
+struct session {
+    struct list all;
+    struct list queued; /* among the parked, the waiters of a stock, the starved or the dead */
+    struct timer timer; /* of its state: park, detect, wait and connect, idle */
+    struct leg client;
+    struct leg server;
+    uint64_t id;
+    uint64_t source;
+    uint64_t endpoint; /* of the last endpoint tried */
+    uint64_t began_ns;
+    uint64_t active_ns;
+    uint64_t dialled_ns;
+    uint64_t request_bytes;
+    uint64_t response_bytes;
+    struct series *series; /* of this session while it lives; NULL until counted as opened */
+    struct plan *plan;
+    struct target *target;
+    struct load *tried[DIALS_MAX];
+    char *sni;
+    struct endpoint_address peer; /* the true client */
+    struct endpoint_address asked; /* the original destination */
+    uint32_t slot;
+    uint8_t direction;
+    uint8_t state;
+    uint8_t dials;
+    uint8_t spoken;
+    bool decided; /* what is spoken; before, client bytes wait */
+};
+
+struct sessions { /* ids: generation << 32 | index + 1 */
+    struct session **table;
+    uint32_t *generations;
+    uint32_t *free;
+    uint32_t size, free_count;
+    struct list all, parked, starved, dead;
+};
+
+struct engine {
+    struct engine_config config;
+    int epoll, timerfd, kick;
+    struct watch timer_watch, kick_watch;
+    bool kicked, draining;
+    uint64_t now; /* CLOCK_MONOTONIC, of this batch */
+    uint64_t batch_number;
+    uint64_t armed_ns; /* what the timerfd is set to; 0: nothing */
+    uint64_t random;
+    uint64_t *heartbeat;
+    uint32_t worker;
+    struct stats *stats;
+    uint64_t *counters;
+    struct timer beat;
+    struct pod **pods; /* by slot */
+    struct plans plans;
+    struct sessions sessions;
+    struct sources *sources;
+    struct block *blocks_free;
+    struct listener *listeners_dead;
+    struct engine_event events[EVENTS_MAX];
+    uint32_t events_head, events_tail;
+    struct epoll_event batch[BATCH];
+    struct wheel wheel;
+};
+
+#define COUNT(e, name) ((e)->counters[COUNTER_##name]++)
+#define LESS(e, name) ((e)->counters[COUNTER_##name]--)
+
+static inline uint64_t ms_from_now(const struct engine *e, uint32_t ms)
+{
+    return e->now + ms * NS_PER_MS;
+}
+
+/* pump.c: the epoll and the queue of events for Python */
+int watch_set(struct engine *, struct watch *, uint32_t wanted); /* 0 wanted: errors and hang-ups only */
+void watch_mute(struct engine *, struct watch *);                /* takes it out until something is wanted */
+void watch_close(struct engine *, struct watch *, bool shared);
+void event_push(struct engine *, const struct engine_event *);
+void engine_begin(struct engine *);  /* of a command: what time is it */
+void engine_finish(struct engine *); /* of a command: timers armed, events announced, the dead buried */
+
+/* buffer.c */
+struct block *block_get(struct engine *); /* NULL: limit or memory */
+void block_put(struct engine *, struct block *);
+void blocks_free(struct engine *);
+
+/* plan.c */
+struct plan *plan_find(const struct engine *, const struct endpoint_address *); /* borrowed */
+struct plan *plan_through(const struct endpoint_address *, int32_t slot, uint64_t now, double rtt_ns); /* owned */
+void plan_unref(struct plan *);
+struct target *plan_pick(struct engine *, struct plan *, struct load *const *tried, uint32_t tried_count); /* owned */
+void target_unref(struct target *);
+enum speaker plan_speaker(const struct plan *, uint16_t port);
+void plan_learn(struct plan *, uint16_t port, enum speaker);
+void plans_free(struct engine *);
+
+/* source.c */
+uint64_t hash_address(const uint8_t ip[16], uint16_t port);
+uint64_t source_of(const struct engine *, const uint8_t ip[16]); /* 0: unknown */
+void sources_free(struct engine *);
+
+/* listen.c: pods, their listeners, accepting */
+struct pod *pod_find(const struct engine *, uint32_t slot);
+void listener_ready(struct engine *, struct listener *);
+void listeners_bury(struct engine *);
+void listeners_stop(struct engine *);
+void pods_free(struct engine *);
+
+/* stock.c: sockets to dial with, and dialling */
+void stock_init(struct engine *, struct pod *);
+void stock_free(struct engine *, struct pod *);
+void stock_check(struct engine *, struct pod *, int family_index); /* asks for more when low */
+int stock_take(struct engine *, struct pod *, int family_index);  /* -1: empty */
+int dial(struct engine *, struct session *, int fd); /* starts connecting: 0, or -errno */
+
+/* session.c */
+int session_start(struct engine *, int fd, bool shared, uint32_t slot, uint8_t direction,
+                  const struct endpoint_address *peer, const struct endpoint_address *asked);
+struct session *session_find(const struct engine *, uint64_t id);
+void session_event(struct engine *, struct leg *, uint32_t events);
+void session_route(struct engine *, struct session *); /* looks for its plan, goes on or parks */
+void session_use(struct engine *, struct session *, struct plan *); /* takes a reference */
+void session_dial(struct engine *, struct session *, int fd); /* with the socket it waited for */
+void session_no_socket(struct engine *, struct session *);
+void session_watch(struct engine *, struct session *);
+void session_end(struct engine *, struct session *, enum flag, bool reset_client, bool reset_server);
+void sessions_init(struct engine *);
+void sessions_bury(struct engine *);
+void sessions_feed(struct engine *); /* the starved, when blocks are free again */
+void sessions_free(struct engine *);
+
+/* flow.c: bytes from one leg to the other */
+void leg_fill(struct engine *, struct leg *); /* reads once into what room its block has */
+void leg_flow(struct engine *, struct leg *from, struct leg *to);
+void leg_drop(struct engine *, struct leg *); /* forgets the bytes under way */
+
+static inline bool address_is_v4(const uint8_t ip[16])
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return __builtin_memcmp(ip, mapped, sizeof mapped) == 0;
+}
+
+#endif

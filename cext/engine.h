@@ -1,0 +1,179 @@
+/* The engine's contract: what Python may call and what it gets. Read by the compiler and by cffi (build_engine.py),
+ * so: plain declarations and numeric defines only.
+ *
+ * One engine per worker and thread: an epoll descriptor of its own that holds listeners, connections and a timerfd.
+ * Python watches engine_fd() and calls engine_pump(), which never blocks; every other function is a short command.
+ * Invariants:
+ *  - an address is 16 bytes, IPv4 as ::ffff:a.b.c.d; ports are in host order; times in the names' units;
+ *  - a descriptor given to the engine is the engine's, whatever the function answers;
+ *  - a function that can fail answers 0 or a negative errno, and fails whole;
+ *  - the engine invents no policy: what to do with a destination comes with its plan. */
+#ifndef SEINE_ENGINE_H
+#define SEINE_ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ENGINE_OUTBOUND 0
+#define ENGINE_INBOUND 1
+
+/* What a port is declared to speak; DETECT: the first bytes decide. */
+#define ENGINE_DETECT 0
+#define ENGINE_HTTP 1
+#define ENGINE_HTTP2 2
+#define ENGINE_TLS 3
+#define ENGINE_OPAQUE 4
+
+#define ENGINE_EWMA 0
+#define ENGINE_ROUND_ROBIN 1
+
+#define ENGINE_BANNER_MAX 64
+#define ENGINE_SNI_MAX 256
+
+typedef struct engine engine;
+
+struct engine_config {
+    uint64_t seed;               /* of the balancer's random source; 0 is replaced */
+    uint32_t max_connections;    /* beyond it accepting pauses: the queue is shared with other workers */
+    uint32_t max_parked;         /* connections that wait for a plan; beyond it they are reset */
+    uint32_t max_waiting;        /* connections that wait for a socket of the stock; beyond it they are reset */
+    uint32_t max_buffers;        /* 64 KiB blocks in use; beyond it reading pauses */
+    uint32_t accept_batch;       /* connections taken from one listener per wake-up */
+    uint32_t budget;             /* epoll events handled in one pump */
+    uint32_t stock_target;       /* sockets to hold per pod and family */
+    uint32_t stock_low;          /* ask for more at this level */
+    uint32_t connect_timeout_ms;
+    uint32_t detect_timeout_ms;  /* client bytes on a port declared HTTP; then it is opaque */
+    uint32_t detect_hold_ms;     /* an ambiguous prefix elsewhere; then it is opaque */
+    uint32_t park_timeout_ms;    /* no plan; then it goes to the original destination */
+    uint32_t idle_timeout_ms;    /* no byte in either direction */
+    uint32_t backoff_ms;         /* of a listener after EMFILE, ENFILE, ENOBUFS, ENOMEM or max_connections */
+    uint32_t heartbeat_ms;
+    uint32_t decay_ms;           /* of the peak EWMA */
+    uint32_t default_rtt_ms;     /* of an endpoint never used */
+    uint16_t outbound_port;      /* our own listeners' ports: as an original destination they mean a loop */
+    uint16_t inbound_port;
+    uint16_t tunnel_port;
+    uint16_t canary_port;        /* answered with the banner: inbound, or outbound to a canary address */
+    uint32_t banner_bytes;
+    uint8_t banner[ENGINE_BANNER_MAX];
+};
+
+/* Events for Python. */
+#define ENGINE_NEED_PLAN 1    /* connection, slot, direction, address, port: answer by set_plan or no_plan */
+#define ENGINE_NEED_SOCKETS 2 /* slot, family (4 or 6), missing: answer by add_sockets, with none if there can be none */
+
+struct engine_event {
+    uint64_t connection;
+    uint32_t kind;
+    uint32_t slot;
+    uint32_t missing;
+    uint16_t port;
+    uint8_t direction;
+    uint8_t family;
+    uint8_t address[16];
+};
+
+struct engine_endpoint {
+    uint64_t id;
+    uint8_t address[16];
+    uint16_t port;   /* 0: the one asked for */
+    int32_t slot;    /* the pod of this node that it is, dialled from inside; -1: dialled from the source pod */
+    uint32_t weight; /* 0: never chosen */
+};
+
+struct engine_plan {
+    uint8_t address[16];
+    uint64_t service;
+    uint16_t port; /* 0: any port without a plan of its own */
+    uint8_t protocol;
+    uint8_t balancer;
+    uint32_t endpoint_count;
+    const struct engine_endpoint *endpoints;
+};
+
+/* One live connection, for people who look. */
+struct engine_connection {
+    uint64_t id;
+    uint64_t endpoint;
+    uint64_t service;
+    uint64_t age_ms;
+    uint64_t request_bytes;
+    uint64_t response_bytes;
+    uint32_t slot;
+    uint16_t client_port;
+    uint16_t port;
+    uint8_t client[16];
+    uint8_t address[16];
+    uint8_t direction;
+    uint8_t state;    /* engine_state_name() */
+    uint8_t protocol; /* engine_protocol_name() */
+    char sni[ENGINE_SNI_MAX];
+};
+
+/* Opens an engine that counts in `stats_fd` (a file of engine_stats_bytes(), continued if it holds our layout, else
+ * made anew) and beats in `heartbeat_fd` (cells of 8 bytes, mapped; -1: none). Keeps neither descriptor.
+ * NULL: errno says why. */
+engine *engine_new(const struct engine_config *config, int stats_fd, int heartbeat_fd, uint32_t worker);
+
+/* Closes every descriptor and frees everything; connections are cut. */
+void engine_free(engine *);
+
+int engine_fd(const engine *);
+
+/* Handles ready events until there are none or the budget is spent (then the descriptor stays readable), and stores at
+ * most `capacity` events. Answers how many; the rest stays for the next call and keeps the descriptor readable. */
+int engine_pump(engine *, struct engine_event *events, int capacity);
+
+/* Makes the descriptor readable. */
+void engine_poke(engine *);
+
+/* A pod: `source` is its id in the counters, connections to `opaque_ports` are carried as they are. Known: updated. */
+int engine_add_pod(engine *, uint32_t slot, uint64_t source, const uint16_t *opaque_ports, uint32_t opaque_count);
+
+/* Which workload a client address is, for the counters of inbound connections. */
+int engine_add_source(engine *, const uint8_t address[16], uint64_t source);
+void engine_remove_source(engine *, const uint8_t address[16]);
+
+/* A listening socket of a known pod (-ENOENT: unknown), replacing the one it had. */
+int engine_add_listener(engine *, uint32_t slot, uint8_t direction, int fd);
+
+/* Closes the pod's listeners and stock; its connections too if asked, else they live on. */
+void engine_remove_pod(engine *, uint32_t slot, int close_connections);
+
+/* Unconnected non-blocking sockets made in the pod's namespace. None: there can be none now, who waits fails. */
+int engine_add_sockets(engine *, uint32_t slot, uint8_t family, const int *fds, uint32_t count);
+uint32_t engine_stock(const engine *, uint32_t slot, uint8_t family);
+
+/* Takes over an accepted connection whose original destination is known. -EAGAIN: limit reached, reset. */
+int engine_adopt(engine *, int fd, uint32_t slot, uint8_t direction, const uint8_t address[16], uint16_t port);
+
+/* New or replaced; what was learned of its endpoints and of who speaks first is kept, parked connections go on. */
+int engine_set_plan(engine *, const struct engine_plan *);
+void engine_remove_plan(engine *, const uint8_t address[16], uint16_t port);
+
+/* Answers NEED_PLAN: the connection goes to its original destination. Unknown (ended meanwhile): nothing. */
+void engine_no_plan(engine *, uint64_t connection);
+
+/* Stops accepting for good; connections live on. engine_live() says how many are left. */
+void engine_drain(engine *);
+uint32_t engine_live(const engine *);
+
+/* Copies up to `capacity` connections, newest first, after skipping `skip`; answers how many. */
+uint32_t engine_connections(const engine *, struct engine_connection *, uint32_t capacity, uint32_t skip);
+
+/* The layout of the counters' file (stats.h), for its readers. A name is NULL when the number is out of range. */
+size_t engine_stats_bytes(void);
+uint64_t engine_stats_layout(void);
+size_t engine_stats_series_offset(void);
+size_t engine_stats_series_bytes(void);
+uint32_t engine_stats_series_max(void);
+uint32_t engine_stats_buckets(void);
+uint64_t engine_bucket_bound_us(uint32_t bucket); /* exclusive upper bound; 0: none, it is the last */
+const char *engine_counter_name(uint32_t number);
+int engine_counter_is_gauge(uint32_t number);
+const char *engine_flag_name(uint32_t number);
+const char *engine_protocol_name(uint32_t number);
+const char *engine_state_name(uint32_t number);
+
+#endif

@@ -1,0 +1,283 @@
+/* The epoll, the clock, the queue of events for Python, and the engine as a whole. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core.h"
+
+#define HEARTBEAT_MAP_BYTES 4096
+
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+/* ---- descriptors in the epoll ---- */
+
+int watch_set(struct engine *e, struct watch *watch, uint32_t wanted)
+{
+    if (watch->added ? watch->wanted == wanted : wanted == 0)
+        return 0;
+    struct epoll_event event = {.events = wanted, .data.ptr = watch};
+    if (epoll_ctl(e->epoll, watch->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, watch->fd, &event) < 0) {
+        COUNT(e, epoll_failed);
+        return -errno;
+    }
+    watch->added = true;
+    watch->wanted = wanted;
+    return 0;
+}
+
+void watch_mute(struct engine *e, struct watch *watch)
+{
+    if (!watch->added)
+        return;
+    epoll_ctl(e->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
+    watch->added = false;
+    watch->wanted = 0;
+}
+
+void watch_close(struct engine *e, struct watch *watch, bool shared)
+{
+    if (shared)
+        watch_mute(e, watch);
+    close(watch->fd);
+    watch->fd = -1;
+    watch->added = false;
+}
+
+/* ---- events for Python ---- */
+
+void event_push(struct engine *e, const struct engine_event *event)
+{
+    if (e->events_tail - e->events_head == EVENTS_MAX) {
+        COUNT(e, events_dropped);
+        return;
+    }
+    e->events[e->events_tail++ % EVENTS_MAX] = *event;
+}
+
+void engine_poke(engine *e)
+{
+    uint64_t one = 1;
+    if (!e->kicked && write(e->kick, &one, sizeof one) == sizeof one)
+        e->kicked = true;
+}
+
+static void kick_ready(struct engine *e)
+{
+    uint64_t count;
+    if (read(e->kick, &count, sizeof count) == sizeof count)
+        e->kicked = false;
+}
+
+static int take_events(struct engine *e, struct engine_event *to, int capacity)
+{
+    int count = 0;
+    while (count < capacity && e->events_head != e->events_tail)
+        to[count++] = e->events[e->events_head++ % EVENTS_MAX];
+    if (e->events_head != e->events_tail)
+        engine_poke(e);
+    return count;
+}
+
+/* ---- time ---- */
+
+static void arm(struct engine *e)
+{
+    uint64_t next = wheel_next_ns(&e->wheel);
+    if (e->armed_ns && e->armed_ns <= next)
+        return;
+    struct itimerspec when = {.it_value = {(time_t)(next / 1000000000), (long)(next % 1000000000)}};
+    timerfd_settime(e->timerfd, TFD_TIMER_ABSTIME, &when, NULL);
+    e->armed_ns = next;
+}
+
+static void timer_ready(struct engine *e)
+{
+    uint64_t count;
+    if (read(e->timerfd, &count, sizeof count) == sizeof count)
+        e->armed_ns = 0;
+}
+
+/* Cell 0 is everybody's, the next ones are one worker's each; the hooks compare with the kernel's monotonic clock. */
+static void beat(void *owner, struct timer *timer)
+{
+    struct engine *e = owner;
+    if (e->heartbeat) {
+        __atomic_store_n(&e->heartbeat[0], e->now, __ATOMIC_RELAXED);
+        __atomic_store_n(&e->heartbeat[1 + e->worker], e->now, __ATOMIC_RELAXED);
+    }
+    timer_start(&e->wheel, timer, ms_from_now(e, e->config.heartbeat_ms));
+}
+
+/* ---- the pump ---- */
+
+static void dispatch(struct engine *e, const struct epoll_event *event)
+{
+    struct watch *watch = event->data.ptr;
+    switch (watch->kind) {
+    case WATCH_TIMER: timer_ready(e); break;
+    case WATCH_KICK: kick_ready(e); break;
+    case WATCH_LISTENER:
+        if (watch->fd >= 0)
+            listener_ready(e, container_of(watch, struct listener, watch));
+        break;
+    case WATCH_CLIENT:
+    case WATCH_SERVER: session_event(e, container_of(watch, struct leg, watch), event->events); break;
+    }
+}
+
+static void bury(struct engine *e)
+{
+    sessions_feed(e);
+    sessions_bury(e);
+    listeners_bury(e);
+}
+
+int engine_pump(engine *e, struct engine_event *events, int capacity)
+{
+    uint32_t handled = 0;
+    int count;
+    COUNT(e, pumps);
+    do {
+        count = epoll_wait(e->epoll, e->batch, BATCH, 0);
+        e->now = clock_ns();
+        e->batch_number++;
+        for (int i = 0; i < count; i++)
+            dispatch(e, &e->batch[i]);
+        wheel_advance(&e->wheel, e->now, e);
+        bury(e);
+        handled += count > 0 ? (uint32_t)count : 0;
+    } while (count > 0 && handled < e->config.budget);
+    e->counters[COUNTER_events] += handled;
+    if (handled >= e->config.budget)
+        COUNT(e, budget_spent);
+    arm(e);
+    return take_events(e, events, capacity);
+}
+
+void engine_begin(struct engine *e)
+{
+    e->now = clock_ns();
+}
+
+void engine_finish(struct engine *e)
+{
+    bury(e);
+    arm(e);
+    if (e->events_head != e->events_tail)
+        engine_poke(e);
+}
+
+void engine_drain(engine *e)
+{
+    engine_begin(e);
+    e->draining = true;
+    e->counters[COUNTER_draining] = 1;
+    listeners_stop(e);
+    engine_finish(e);
+}
+
+/* ---- from beginning to end ---- */
+
+int engine_fd(const engine *e)
+{
+    return e->epoll;
+}
+
+static bool open_descriptors(struct engine *e)
+{
+    e->epoll = epoll_create1(EPOLL_CLOEXEC);
+    e->timerfd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    e->kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (e->epoll < 0 || e->timerfd < 0 || e->kick < 0)
+        return false;
+    e->timer_watch = (struct watch){.fd = e->timerfd, .kind = WATCH_TIMER};
+    e->kick_watch = (struct watch){.fd = e->kick, .kind = WATCH_KICK};
+    return watch_set(e, &e->timer_watch, EPOLLIN) == 0 && watch_set(e, &e->kick_watch, EPOLLIN) == 0;
+}
+
+static bool map_heartbeat(struct engine *e, int fd)
+{
+    if (fd < 0)
+        return true;
+    void *map = mmap(NULL, HEARTBEAT_MAP_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return false;
+    e->heartbeat = map;
+    return true;
+}
+
+static bool start(struct engine *e, const struct engine_config *config, int stats_fd, int heartbeat_fd, uint32_t worker)
+{
+    e->config = *config;
+    e->worker = worker;
+    e->random = config->seed ? config->seed : 0x9e3779b97f4a7c15ull;
+    e->now = clock_ns();
+    wheel_init(&e->wheel, e->now);
+    sessions_init(e);
+    timer_init(&e->beat, beat);
+    e->stats = stats_open(stats_fd);
+    if (!e->stats)
+        return false;
+    e->counters = stats_counters(e->stats);
+    e->pods = calloc(SLOTS_MAX, sizeof(struct pod *));
+    if (!e->pods || !open_descriptors(e) || !map_heartbeat(e, heartbeat_fd))
+        return false;
+    beat(e, &e->beat);
+    arm(e);
+    return true;
+}
+
+engine *engine_new(const struct engine_config *config, int stats_fd, int heartbeat_fd, uint32_t worker)
+{
+    if (config->banner_bytes > ENGINE_BANNER_MAX || config->stock_target > STOCK_MAX ||
+        1 + worker >= HEARTBEAT_MAP_BYTES / sizeof(uint64_t)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    e->epoll = e->timerfd = e->kick = -1;
+    if (start(e, config, stats_fd, heartbeat_fd, worker))
+        return e;
+    int error = errno;
+    engine_free(e);
+    errno = error;
+    return NULL;
+}
+
+static void close_descriptor(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+void engine_free(engine *e)
+{
+    if (e->stats && e->pods) {
+        pods_free(e);
+        sessions_free(e);
+        listeners_bury(e);
+        plans_free(e);
+        sources_free(e);
+        blocks_free(e);
+    }
+    if (e->stats)
+        stats_close(e->stats);
+    if (e->heartbeat)
+        munmap(e->heartbeat, HEARTBEAT_MAP_BYTES);
+    close_descriptor(e->epoll);
+    close_descriptor(e->timerfd);
+    close_descriptor(e->kick);
+    free(e);
+}

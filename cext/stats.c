@@ -1,0 +1,214 @@
+#include "stats.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+#define INDEX_SIZE 16384 /* power of two, at most a quarter full */
+#define FILE_BYTES (STATS_SERIES_OFFSET + STATS_SERIES_MAX * sizeof(struct series))
+
+_Static_assert(sizeof(struct stats_file) <= STATS_SERIES_OFFSET, "the counters run into the series");
+_Static_assert(sizeof(struct series_key) == 32, "the key has padding");
+
+struct stats {
+    struct stats_file *file;
+    struct series *series;
+    uint16_t index[INDEX_SIZE]; /* 0: free, else the number of a series */
+};
+
+#define NAME_OF(name, gauge) #name,
+#define GAUGE_OF(name, gauge) gauge,
+#define TEXT_OF(name, text) text,
+static const char *const COUNTER_NAMES[] = {STATS_COUNTERS(NAME_OF)};
+static const uint8_t COUNTER_GAUGES[] = {STATS_COUNTERS(GAUGE_OF)};
+static const char *const FLAG_NAMES[] = {STATS_FLAGS(TEXT_OF)};
+static const char *const PROTOCOL_NAMES[] = {STATS_PROTOCOLS(TEXT_OF)};
+
+const char *engine_counter_name(uint32_t number)
+{
+    return number < COUNTER_COUNT ? COUNTER_NAMES[number] : NULL;
+}
+
+int engine_counter_is_gauge(uint32_t number)
+{
+    return number < COUNTER_COUNT && COUNTER_GAUGES[number];
+}
+
+const char *engine_flag_name(uint32_t number)
+{
+    return number < FLAG_COUNT ? FLAG_NAMES[number] : NULL;
+}
+
+const char *engine_protocol_name(uint32_t number)
+{
+    return number < SPOKEN_COUNT ? PROTOCOL_NAMES[number] : NULL;
+}
+
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t length)
+{
+    for (const uint8_t *at = bytes; length--; at++)
+        hash = (hash ^ *at) * 0x100000001b3ull; /* FNV-1a */
+    return hash;
+}
+
+static uint64_t hash_names(uint64_t hash, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        hash = hash_bytes(hash, names[i], strlen(names[i]) + 1);
+    return hash;
+}
+
+/* Every name and size that a reader depends on. */
+uint64_t engine_stats_layout(void)
+{
+    const uint64_t sizes[] = {STATS_VERSION, STATS_SERIES_MAX, STATS_SERIES_OFFSET, STATS_BUCKETS, sizeof(struct series)};
+    uint64_t hash = hash_bytes(0xcbf29ce484222325ull, sizes, sizeof sizes);
+    hash = hash_names(hash, COUNTER_NAMES, COUNTER_COUNT);
+    hash = hash_names(hash, FLAG_NAMES, FLAG_COUNT);
+    return hash_names(hash, PROTOCOL_NAMES, SPOKEN_COUNT);
+}
+
+size_t engine_stats_bytes(void) { return FILE_BYTES; }
+size_t engine_stats_series_offset(void) { return STATS_SERIES_OFFSET; }
+size_t engine_stats_series_bytes(void) { return sizeof(struct series); }
+uint32_t engine_stats_series_max(void) { return STATS_SERIES_MAX; }
+uint32_t engine_stats_buckets(void) { return STATS_BUCKETS; }
+
+/* A key's first slot in the index: its words multiplied and folded. */
+static uint32_t slot_of(const struct series_key *key)
+{
+    uint64_t words[4];
+    memcpy(words, key, sizeof words);
+    uint64_t hash = 0;
+    for (int i = 0; i < 4; i++)
+        hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15ull, hash ^= hash >> 29;
+    return (uint32_t)(hash & (INDEX_SIZE - 1));
+}
+
+/* The place of the key in the index: its own, or the free one where it belongs. */
+static uint16_t *place_of(struct stats *stats, const struct series_key *key)
+{
+    uint32_t slot = slot_of(key);
+    while (stats->index[slot] && memcmp(&stats->series[stats->index[slot]].key, key, sizeof *key) != 0)
+        slot = (slot + 1) & (INDEX_SIZE - 1);
+    return &stats->index[slot];
+}
+
+/* The predecessor's file may be half written or wrong: what is not a new key is left out of the index. */
+static void continue_file(struct stats *stats)
+{
+    for (uint32_t i = 0; i < COUNTER_COUNT; i++)
+        if (COUNTER_GAUGES[i])
+            stats->file->counters[i] = 0;
+    if (stats->file->series_count == 0 || stats->file->series_count > STATS_SERIES_MAX)
+        stats->file->series_count = 1;
+    for (uint32_t i = 0; i < stats->file->series_count; i++) {
+        struct series *series = &stats->series[i];
+        series->closed = series->opened; /* the dead one's connections died with it */
+        uint16_t *place = place_of(stats, &series->key);
+        if (*place == 0)
+            *place = (uint16_t)i; /* 0, the overflow, stays findable by nobody */
+    }
+}
+
+static void make_file(struct stats *stats)
+{
+    memset(stats->file, 0, STATS_SERIES_OFFSET);
+    stats->file->series_count = 1;
+    stats->file->version = STATS_VERSION;
+    stats->file->layout = engine_stats_layout();
+    __atomic_store_n(&stats->file->magic, STATS_MAGIC, __ATOMIC_RELEASE);
+}
+
+static bool is_ours(const struct stats_file *file)
+{
+    return file->magic == STATS_MAGIC && file->version == STATS_VERSION && file->layout == engine_stats_layout();
+}
+
+struct stats *stats_open(int fd)
+{
+    struct stat info;
+    if (fstat(fd, &info) < 0)
+        return NULL;
+    if ((size_t)info.st_size != FILE_BYTES && (ftruncate(fd, 0) < 0 || ftruncate(fd, FILE_BYTES) < 0))
+        return NULL;
+    struct stats *stats = calloc(1, sizeof *stats);
+    if (!stats)
+        return NULL;
+    stats->file = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (stats->file == MAP_FAILED) {
+        free(stats);
+        return NULL;
+    }
+    stats->series = (struct series *)((char *)stats->file + STATS_SERIES_OFFSET);
+    if (is_ours(stats->file))
+        continue_file(stats);
+    else
+        make_file(stats);
+    return stats;
+}
+
+void stats_close(struct stats *stats)
+{
+    munmap(stats->file, FILE_BYTES);
+    free(stats);
+}
+
+uint64_t *stats_counters(struct stats *stats)
+{
+    return stats->file->counters;
+}
+
+struct series *stats_series(struct stats *stats, const struct series_key *key)
+{
+    uint16_t *place = place_of(stats, key);
+    if (*place)
+        return &stats->series[*place];
+    uint32_t number = stats->file->series_count;
+    if (number >= STATS_SERIES_MAX) {
+        stats->file->counters[COUNTER_series_overflow]++;
+        return &stats->series[0];
+    }
+    struct series *series = &stats->series[number];
+    memset(series, 0, sizeof *series);
+    series->key = *key;
+    *place = (uint16_t)number;
+    __atomic_store_n(&stats->file->series_count, number + 1, __ATOMIC_RELEASE); /* readers see whole series only */
+    return series;
+}
+
+uint32_t stats_bucket(uint64_t duration_ns)
+{
+    uint64_t us = duration_ns / 1000;
+    if (us >> STATS_OCTAVES_MAX)
+        return STATS_BUCKETS - 1;
+    if (us < 1u << STATS_SUB_BITS)
+        return (uint32_t)us;
+    uint32_t octave = 63 - (uint32_t)__builtin_clzll(us);
+    uint32_t shift = octave - STATS_SUB_BITS;
+    return (shift << STATS_SUB_BITS) + (uint32_t)(us >> shift);
+}
+
+uint64_t engine_bucket_bound_us(uint32_t bucket)
+{
+    if (bucket >= STATS_BUCKETS - 1)
+        return 0;
+    if (bucket < 1u << STATS_SUB_BITS)
+        return bucket + 1;
+    uint32_t shift = (bucket >> STATS_SUB_BITS) - 1;
+    uint64_t base = (1u << STATS_SUB_BITS) + (bucket & ((1u << STATS_SUB_BITS) - 1));
+    return (base + 1) << shift;
+}
+
+void series_record(struct series *series, uint64_t duration_ns)
+{
+    series->count++;
+    series->sum_ns += duration_ns;
+    series->histogram[stats_bucket(duration_ns)]++;
+}

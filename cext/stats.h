@@ -1,0 +1,152 @@
+/* Counters in a file shared with the agent: this worker is its only writer, by plain stores of aligned words.
+ *
+ * Layout: header, then counters[], then at STATS_SERIES_OFFSET a dense array of series, of which the first
+ * `series_count` are valid. Series 0 is the overflow: it takes what comes after the array is full.
+ * A successor with the same layout continues where the dead one stopped and zeroes the gauges; any difference
+ * of layout makes the file anew. Readers trust nothing in it and validate every number. */
+#ifndef SEINE_STATS_H
+#define SEINE_STATS_H
+
+#include <stdint.h>
+
+#define STATS_MAGIC 0x53454e4945535441ull
+#define STATS_VERSION 1
+#define STATS_SERIES_MAX 4097 /* 4096 and the overflow */
+#define STATS_SERIES_OFFSET 4096
+
+/* Histogram of microseconds: exact below 16, then 8 buckets per octave up to 2^27 us (134 s), then one more. */
+#define STATS_SUB_BITS 3
+#define STATS_OCTAVES_MAX 27
+#define STATS_BUCKETS (((STATS_OCTAVES_MAX - STATS_SUB_BITS + 1) << STATS_SUB_BITS) + 1)
+
+/* Name, and whether it is a gauge. The one list of what the engine counts outside the series. */
+#define STATS_COUNTERS(X) \
+    X(pumps, 0) \
+    X(events, 0) \
+    X(budget_spent, 0) \
+    X(accepted, 0) \
+    X(adopted, 0) \
+    X(accept_aborted, 0) \
+    X(accept_no_descriptors, 0) \
+    X(accept_limited, 0) \
+    X(accept_failed, 0) \
+    X(loop, 0) \
+    X(canary, 0) \
+    X(no_destination, 0) \
+    X(no_memory, 0) \
+    X(epoll_failed, 0) \
+    X(need_plan, 0) \
+    X(need_sockets, 0) \
+    X(events_dropped, 0) \
+    X(park_limited, 0) \
+    X(park_timeout, 0) \
+    X(passed_through, 0) \
+    X(wait_limited, 0) \
+    X(wait_timeout, 0) \
+    X(waited, 0) \
+    X(stock_refused, 0) \
+    X(stock_surplus, 0) \
+    X(no_pod, 0) \
+    X(note_unsupported, 0) \
+    X(note_failed, 0) \
+    X(dialled, 0) \
+    X(dial_refused, 0) \
+    X(dial_timeout, 0) \
+    X(dial_unreachable, 0) \
+    X(dial_failed, 0) \
+    X(dial_retried, 0) \
+    X(no_endpoint, 0) \
+    X(detected_http1, 0) \
+    X(detected_http2, 0) \
+    X(detected_tls, 0) \
+    X(detected_other, 0) \
+    X(detect_timeout, 0) \
+    X(server_first, 0) \
+    X(idle_timeout, 0) \
+    X(client_reset, 0) \
+    X(server_reset, 0) \
+    X(local_reset, 0) \
+    X(buffers_starved, 0) \
+    X(series_overflow, 0) \
+    X(connections, 1) \
+    X(parked, 1) \
+    X(waiting, 1) \
+    X(buffers, 1) \
+    X(buffers_kept, 1) \
+    X(stock, 1) \
+    X(plans, 1) \
+    X(draining, 1)
+
+#define STATS_ENUM(name, gauge) COUNTER_##name,
+enum counter { STATS_COUNTERS(STATS_ENUM) COUNTER_COUNT };
+
+/* How a connection or request ended: Envoy's response flags. */
+#define STATS_FLAGS(X) \
+    X(NONE, "-")   /* as it should */ \
+    X(DC, "DC")    /* the client reset it */ \
+    X(UC, "UC")    /* the server reset it */ \
+    X(UF, "UF")    /* no endpoint could be connected to */ \
+    X(UH, "UH")    /* the plan has no endpoint */ \
+    X(UO, "UO")    /* a limit of ours */ \
+    X(LR, "LR")    /* closed by command: the pod is gone */ \
+    X(SI, "SI")    /* idle for too long */ \
+    X(DPE, "DPE")  /* the client broke the protocol */ \
+    X(UPE, "UPE")  /* the server broke the protocol */ \
+    X(UT, "UT")    /* the server took too long */ \
+    X(NR, "NR")    /* no route */
+
+#define STATS_FLAG_ENUM(name, text) FLAG_##name,
+enum flag { STATS_FLAGS(STATS_FLAG_ENUM) FLAG_COUNT };
+
+/* What was spoken, as far as it was looked at. */
+#define STATS_PROTOCOLS(X) X(TCP, "tcp") X(TLS, "tls") X(HTTP1, "http1") X(HTTP2, "http2")
+#define STATS_PROTOCOL_ENUM(name, text) SPOKEN_##name,
+enum spoken { STATS_PROTOCOLS(STATS_PROTOCOL_ENUM) SPOKEN_COUNT };
+
+struct series_key {
+    uint64_t source;
+    uint64_t service;
+    uint64_t endpoint;
+    uint16_t code;
+    uint8_t direction;
+    uint8_t protocol; /* enum spoken */
+    uint8_t flag;     /* enum flag */
+    uint8_t unused[3];
+};
+
+/* `count` and the histogram: finished connections or requests and how long they took. */
+struct series {
+    struct series_key key;
+    uint64_t count;
+    uint64_t opened;
+    uint64_t closed;
+    uint64_t request_bytes;
+    uint64_t response_bytes;
+    uint64_t sum_ns;
+    uint64_t histogram[STATS_BUCKETS];
+};
+
+struct stats_file {
+    uint64_t magic;
+    uint64_t layout;
+    uint32_t version;
+    uint32_t series_count;
+    uint64_t counters[COUNTER_COUNT];
+};
+
+struct stats; /* a mapped file and the index of its series, private to the writer */
+
+/* Maps the file, continuing or making it. NULL: errno says why. */
+struct stats *stats_open(int fd);
+void stats_close(struct stats *);
+uint64_t *stats_counters(struct stats *);
+
+/* Finds or adds a series; the overflow when there is no room. Never NULL, valid until stats_close. */
+struct series *stats_series(struct stats *, const struct series_key *);
+
+/* Adds one finished thing and its duration. */
+void series_record(struct series *, uint64_t duration_ns);
+
+uint32_t stats_bucket(uint64_t duration_ns);
+
+#endif

@@ -1,0 +1,151 @@
+/* The stock: unconnected sockets made in a pod's namespace by the agent, so that dialling needs nobody's help, and
+ * what a worker lives on while the agent is away. Who finds it empty waits its turn until the connect timeout. */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core.h"
+
+#define NOTE_LEVEL 0x5e1e    /* our private level of set/getsockopt, answered by a hook on the fixed cgroup */
+#define NOTE_TRUE_CLIENT 1
+#define ASK_AGAIN_NS (1000 * NS_PER_MS)
+
+void stock_init(struct engine *e, struct pod *pod)
+{
+    for (int family = 0; family < 2; family++) {
+        struct stock *stock = &pod->stock[family];
+        list_init(&stock->waiters);
+        stock->target = e->config.stock_target;
+    }
+}
+
+static void fail_waiters(struct engine *e, struct stock *stock)
+{
+    struct list all, *link;
+    list_move(&stock->waiters, &all);
+    while ((link = list_shift(&all)))
+        session_no_socket(e, container_of(link, struct session, queued));
+}
+
+void stock_free(struct engine *e, struct pod *pod)
+{
+    for (int family = 0; family < 2; family++) {
+        struct stock *stock = &pod->stock[family];
+        fail_waiters(e, stock);
+        while (stock->count) {
+            close(stock->fds[--stock->count]);
+            LESS(e, stock);
+        }
+    }
+}
+
+void stock_check(struct engine *e, struct pod *pod, int family)
+{
+    struct stock *stock = &pod->stock[family];
+    if (stock->count > e->config.stock_low || stock->count >= stock->target)
+        return;
+    if (stock->asked_ns && e->now - stock->asked_ns < ASK_AGAIN_NS)
+        return;
+    stock->asked_ns = e->now;
+    COUNT(e, need_sockets);
+    event_push(e, &(struct engine_event){.kind = ENGINE_NEED_SOCKETS, .slot = pod->slot, .family = family ? 6 : 4,
+                                         .missing = stock->target - stock->count});
+}
+
+int stock_take(struct engine *e, struct pod *pod, int family)
+{
+    struct stock *stock = &pod->stock[family];
+    int fd = -1;
+    if (stock->count) {
+        fd = stock->fds[--stock->count];
+        LESS(e, stock);
+    } else {
+        stock->target = stock->target * 2 < STOCK_MAX ? stock->target * 2 : STOCK_MAX;
+    }
+    stock_check(e, pod, family);
+    return fd;
+}
+
+static void put(struct engine *e, struct stock *stock, int fd)
+{
+    struct list *link = list_shift(&stock->waiters);
+    if (link) {
+        session_dial(e, container_of(link, struct session, queued), fd);
+    } else if (stock->count < STOCK_MAX) {
+        stock->fds[stock->count++] = fd;
+        COUNT(e, stock);
+    } else {
+        COUNT(e, stock_surplus);
+        close(fd);
+    }
+}
+
+int engine_add_sockets(engine *e, uint32_t slot, uint8_t family, const int *fds, uint32_t count)
+{
+    struct pod *pod = pod_find(e, slot);
+    if (!pod || (family != 4 && family != 6)) {
+        for (uint32_t i = 0; i < count; i++)
+            close(fds[i]);
+        return pod ? -EINVAL : -ENOENT;
+    }
+    struct stock *stock = &pod->stock[family == 6];
+    engine_begin(e);
+    for (uint32_t i = 0; i < count; i++)
+        put(e, stock, fds[i]);
+    if (count == 0) {
+        COUNT(e, stock_refused);
+        fail_waiters(e, stock);
+    } else {
+        stock->asked_ns = 0;
+        stock_check(e, pod, family == 6);
+    }
+    engine_finish(e);
+    return 0;
+}
+
+uint32_t engine_stock(const engine *e, uint32_t slot, uint8_t family)
+{
+    const struct pod *pod = pod_find(e, slot);
+    return pod ? pod->stock[family == 6].count : 0;
+}
+
+/* Tells the kernel who the client is, so that the app sees it. Without the hook (tests, other modes) it sees us. */
+static void note_client(struct engine *e, int fd, const struct endpoint_address *peer)
+{
+    struct sockaddr_in6 client = {.sin6_family = AF_INET6, .sin6_port = htons(peer->port)};
+    memcpy(&client.sin6_addr, peer->ip, 16);
+    if (setsockopt(fd, NOTE_LEVEL, NOTE_TRUE_CLIENT, &client, sizeof client) == 0)
+        return;
+    if (errno == ENOPROTOOPT || errno == EOPNOTSUPP)
+        COUNT(e, note_unsupported);
+    else
+        COUNT(e, note_failed);
+}
+
+static socklen_t fill_address(const struct endpoint_address *from, uint16_t port, struct sockaddr_storage *to)
+{
+    if (address_is_v4(from->ip)) {
+        struct sockaddr_in *four = (struct sockaddr_in *)to;
+        *four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
+        memcpy(&four->sin_addr, from->ip + 12, 4);
+        return sizeof *four;
+    }
+    struct sockaddr_in6 *six = (struct sockaddr_in6 *)to;
+    *six = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    memcpy(&six->sin6_addr, from->ip, 16);
+    return sizeof *six;
+}
+
+int dial(struct engine *e, struct session *s, int fd)
+{
+    const struct target *target = s->target;
+    struct sockaddr_storage address;
+    socklen_t length = fill_address(&target->address, target->address.port ? target->address.port : s->asked.port, &address);
+    if (target->slot >= 0)
+        note_client(e, fd, &s->peer);
+    COUNT(e, dialled);
+    if (connect(fd, (struct sockaddr *)&address, length) < 0 && errno != EINPROGRESS)
+        return -errno;
+    return 0;
+}

@@ -1,0 +1,316 @@
+"""The typed face of the C engine (cext/engine.h). It converts values and holds no state of its own.
+
+The only module that touches `mesh.forward._engine`. Everything is called from the thread of the event loop:
+`loop.add_reader(engine.fd, ...)`, `pump()` per wake-up, commands in between. No call blocks.
+A descriptor handed over belongs to the engine from then on, also when the call raises.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from mesh.forward import stats
+from mesh.forward._engine import ffi, lib
+from mesh.forward.stats import Layout, StatsError
+from mesh.model import Balancer, Direction, Plan, PlanEndpoint, Protocol, Series
+
+__all__ = [
+    "LAYOUT",
+    "ConnectionInfo",
+    "Engine",
+    "EngineConfig",
+    "Event",
+    "NeedPlan",
+    "NeedSockets",
+    "StatsError",
+    "bucket_bounds_us",
+    "read_counters",
+    "read_series",
+    "stats_bytes",
+]
+
+EVENTS_PER_PUMP = 256
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+_PROTOCOLS = {
+    Protocol.DETECT: lib.ENGINE_DETECT,
+    Protocol.HTTP: lib.ENGINE_HTTP,
+    Protocol.HTTP2: lib.ENGINE_HTTP2,
+    Protocol.TLS: lib.ENGINE_TLS,
+    Protocol.OPAQUE: lib.ENGINE_OPAQUE,
+}
+_BALANCERS = {Balancer.EWMA: lib.ENGINE_EWMA, Balancer.ROUND_ROBIN: lib.ENGINE_ROUND_ROBIN}
+
+
+def _default_max_connections() -> int:
+    """0.8 of the descriptors, two for each connection (reliability.md)."""
+    import resource
+
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return int(0.8 * min(soft, 1 << 20) / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Limits and times of one engine; cext/engine.h says what each one does."""
+
+    banner: bytes = b"seine\n"  # what a canary is answered, at most 64 bytes
+    seed: int = 0  # of the balancer's random source; 0: from the system
+    max_connections: int = 0  # 0: from RLIMIT_NOFILE
+    max_parked: int = 1024  # a burst while the agent compiles a plan; 64 KiB each at worst
+    max_waiting: int = 1024  # the same for sockets
+    max_buffers: int = 4096  # blocks of 64 KiB: 256 MiB per worker
+    accept_batch: int = 4  # few, so that a burst spreads over the workers
+    budget: int = 1024  # events per pump, about 10 ms of work: the loop must breathe
+    stock_target: int = 64
+    stock_low: int = 32
+    connect_timeout_ms: int = 1000
+    detect_timeout_ms: int = 10_000
+    detect_hold_ms: int = 1000
+    park_timeout_ms: int = 5000
+    idle_timeout_ms: int = 3_600_000
+    backoff_ms: int = 100
+    heartbeat_ms: int = 250
+    decay_ms: int = 10_000
+    default_rtt_ms: int = 1000
+    outbound_port: int = 15001
+    inbound_port: int = 15006
+    tunnel_port: int = 15008
+    canary_port: int = 15021
+
+
+class NeedPlan(NamedTuple):
+    """Nobody told us about this destination: answer with set_plan, or no_plan for this connection."""
+
+    connection: int
+    slot: int
+    direction: Direction
+    address: str
+    port: int
+
+
+class NeedSockets(NamedTuple):
+    """The stock is low: answer with add_sockets, with an empty list if there can be none."""
+
+    slot: int
+    family: int  # 4 or 6
+    missing: int
+
+
+Event = NeedPlan | NeedSockets
+
+
+class ConnectionInfo(NamedTuple):
+    id: int
+    slot: int
+    direction: Direction
+    state: str
+    protocol: str
+    client: str
+    client_port: int
+    address: str
+    port: int
+    service: int
+    endpoint: int
+    age_ms: int
+    request_bytes: int
+    response_bytes: int
+    sni: str
+
+
+def pack_address(address: str) -> bytes:
+    """16 bytes, IPv4 as ::ffff:a.b.c.d."""
+    packed = ipaddress.ip_address(address).packed
+    return packed if len(packed) == 16 else _MAPPED + packed
+
+
+def unpack_address(packed: bytes) -> str:
+    return str(ipaddress.ip_address(packed[12:] if packed.startswith(_MAPPED) else packed))
+
+
+def _checked(result: int, what: str) -> None:
+    if result < 0:
+        raise OSError(-result, f"{what}: {os.strerror(-result)}")
+
+
+def _names(function: object) -> tuple[str, ...]:
+    def each() -> Iterator[str]:
+        number = 0
+        while (name := function(number)) != ffi.NULL:  # type: ignore[operator]
+            yield ffi.string(name).decode()
+            number += 1
+
+    return tuple(each())
+
+
+def _layout() -> Layout:
+    counters = _names(lib.engine_counter_name)
+    return Layout(
+        hash=lib.engine_stats_layout(),
+        bytes=lib.engine_stats_bytes(),
+        series_offset=lib.engine_stats_series_offset(),
+        series_bytes=lib.engine_stats_series_bytes(),
+        series_max=lib.engine_stats_series_max(),
+        buckets=lib.engine_stats_buckets(),
+        counters=counters,
+        gauges=frozenset(name for i, name in enumerate(counters) if lib.engine_counter_is_gauge(i)),
+        flags=_names(lib.engine_flag_name),
+        protocols=_names(lib.engine_protocol_name),
+    )
+
+
+LAYOUT = _layout()
+_STATES = _names(lib.engine_state_name)
+
+
+def stats_bytes() -> int:
+    """The size of the counters' file."""
+    return LAYOUT.bytes
+
+
+def bucket_bounds_us() -> tuple[int, ...]:
+    """Exclusive upper bounds of the histogram's buckets; the last bucket has none."""
+    return tuple(lib.engine_bucket_bound_us(bucket) for bucket in range(LAYOUT.buckets - 1))
+
+
+def read_series(memory: memoryview) -> list[Series]:
+    """For the agent; raises StatsError. Read the file into memory, do not map it: its writer could shorten it."""
+    return list(stats.read_series(memory, LAYOUT))
+
+
+def read_counters(memory: memoryview) -> tuple[dict[str, int], dict[str, int]]:
+    """What only grows, and the gauges; by the names of cext/stats.h."""
+    return stats.read_counters(memory, LAYOUT)
+
+
+class Engine:
+    def __init__(self, config: EngineConfig, stats_fd: int, heartbeat_fd: int, worker: int) -> None:
+        values = asdict(config)
+        values["seed"] = config.seed or int.from_bytes(os.urandom(8), "little")
+        values["max_connections"] = config.max_connections or _default_max_connections()
+        values["banner_bytes"] = len(config.banner)
+        self._engine = lib.engine_new(ffi.new("struct engine_config *", values), stats_fd, heartbeat_fd, worker)
+        if self._engine == ffi.NULL:
+            raise OSError(ffi.errno, f"the engine does not start: {os.strerror(ffi.errno)}")
+        self._events = ffi.new("struct engine_event[]", EVENTS_PER_PUMP)
+        self.fd: int = lib.engine_fd(self._engine)
+
+    def pump(self) -> list[Event]:
+        """Handles what is ready; the descriptor stays readable while there is more."""
+        count = lib.engine_pump(self._engine, self._events, EVENTS_PER_PUMP)
+        return [_event(self._events[i]) for i in range(count)]
+
+    def poke(self) -> None:
+        """Makes `fd` readable."""
+        lib.engine_poke(self._engine)
+
+    def add_pod(self, slot: int, source: int, opaque_ports: Iterable[int] = ()) -> None:
+        """`source`: its id in the counters. Known: updated."""
+        ports = sorted(opaque_ports)
+        _checked(lib.engine_add_pod(self._engine, slot, source, ports, len(ports)), f"pod in slot {slot}")
+
+    def add_source(self, address: str, source: int) -> None:
+        """Which workload a client address is, for the counters of inbound connections."""
+        _checked(lib.engine_add_source(self._engine, pack_address(address), source), f"source {address}")
+
+    def remove_source(self, address: str) -> None:
+        lib.engine_remove_source(self._engine, pack_address(address))
+
+    def add_listener(self, slot: int, direction: Direction, fd: int) -> None:
+        _checked(lib.engine_add_listener(self._engine, slot, direction, fd), f"listener of slot {slot}")
+
+    def remove_pod(self, slot: int, close_connections: bool) -> None:
+        """Connections without a server yet end in any case: the slot will be another pod's."""
+        lib.engine_remove_pod(self._engine, slot, close_connections)
+
+    def add_sockets(self, slot: int, family: int, fds: list[int]) -> None:
+        result = lib.engine_add_sockets(self._engine, slot, family, fds, len(fds))
+        _checked(result, f"sockets of slot {slot}")
+
+    def adopt(self, fd: int, slot: int, direction: Direction, address: str, port: int) -> None:
+        """Takes over an accepted connection whose original destination is known."""
+        result = lib.engine_adopt(self._engine, fd, slot, direction, pack_address(address), port)
+        _checked(result, f"connection to {address}:{port}")
+
+    def set_plan(self, plan: Plan) -> None:
+        endpoints = ffi.new("struct engine_endpoint[]", [_endpoint(endpoint) for endpoint in plan.endpoints])
+        value = {
+            "address": pack_address(plan.address),
+            "port": plan.port,
+            "service": plan.service,
+            "protocol": _PROTOCOLS[plan.protocol],
+            "balancer": _BALANCERS[plan.balancer],
+            "endpoint_count": len(plan.endpoints),
+            "endpoints": endpoints,
+        }
+        result = lib.engine_set_plan(self._engine, ffi.new("struct engine_plan *", value))
+        _checked(result, f"plan for {plan.address}:{plan.port}")
+
+    def remove_plan(self, address: str, port: int) -> None:
+        lib.engine_remove_plan(self._engine, pack_address(address), port)
+
+    def no_plan(self, connection: int) -> None:
+        """The connection goes to its original destination; one that ended meanwhile is none of our business."""
+        lib.engine_no_plan(self._engine, connection)
+
+    def stock(self, slots: Iterable[int]) -> dict[tuple[int, int], int]:
+        """Sockets held per {slot, family}."""
+        return {(slot, family): lib.engine_stock(self._engine, slot, family) for slot in slots for family in (4, 6)}
+
+    def live(self) -> int:
+        return int(lib.engine_live(self._engine))
+
+    def connections(self, limit: int = 1000, skip: int = 0) -> list[ConnectionInfo]:
+        """Newest first."""
+        found = ffi.new("struct engine_connection[]", limit)
+        count = lib.engine_connections(self._engine, found, limit, skip)
+        return [_connection(found[i]) for i in range(count)]
+
+    def drain(self) -> None:
+        """Stops accepting for good; `live()` says how many connections are left."""
+        lib.engine_drain(self._engine)
+
+    def close(self) -> None:
+        if self._engine != ffi.NULL:
+            lib.engine_free(self._engine)
+            self._engine = ffi.NULL
+
+
+def _event(event: Any) -> Event:
+    if event.kind == lib.ENGINE_NEED_SOCKETS:
+        return NeedSockets(event.slot, event.family, event.missing)
+    address = unpack_address(bytes(event.address))
+    return NeedPlan(event.connection, event.slot, Direction(event.direction), address, event.port)
+
+
+def _endpoint(endpoint: PlanEndpoint) -> dict[str, object]:
+    return {
+        "id": endpoint.id,
+        "address": pack_address(endpoint.address),
+        "port": endpoint.port,
+        "slot": endpoint.slot,
+        "weight": endpoint.weight,
+    }
+
+
+def _connection(c: Any) -> ConnectionInfo:
+    return ConnectionInfo(
+        id=c.id,
+        slot=c.slot,
+        direction=Direction(c.direction),
+        state=_STATES[c.state],
+        protocol=LAYOUT.protocols[c.protocol],
+        client=unpack_address(bytes(c.client)),
+        client_port=c.client_port,
+        address=unpack_address(bytes(c.address)),
+        port=c.port,
+        service=c.service,
+        endpoint=c.endpoint,
+        age_ms=c.age_ms,
+        request_bytes=c.request_bytes,
+        response_bytes=c.response_bytes,
+        sni=ffi.string(c.sni).decode("ascii", "replace"),
+    )
