@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesh.model import Snapshot, Value, Workload
+from mesh.model import Snapshot, Value, Workload, stable_id
 
 UNKNOWN = "unknown"
 
@@ -61,7 +61,11 @@ def names_of(snapshot: Snapshot) -> Names:
     parties = {w.id: _party(w, w.uid in ours) for w in workloads.values()}
     services = {}
     for service in snapshot.services:
-        uids = dict.fromkeys(e.workload_uid for port in service.ports for e in port.endpoints if e.workload_uid)
-        behind = tuple(workloads[uid].id for uid in uids if uid in workloads)
-        services[service.id] = Called(namespace=service.namespace, name=service.name, endpoints=behind)
+        behind: dict[int, None] = {}
+        for endpoint in (e for port in service.ports for e in port.endpoints):
+            uid = endpoint.workload_uid
+            id = stable_id("workload", uid) if uid else stable_id("address", endpoint.address)
+            parties.setdefault(id, Party(pod=endpoint.address))
+            behind[id] = None
+        services[service.id] = Called(namespace=service.namespace, name=service.name, endpoints=tuple(behind))
     return Names(parties=parties, services=services)

@@ -38,7 +38,7 @@ def edge(flow: Flow, counts: Counts) -> Iterable[Labels]:
 def request(flow: Flow, counts: Counts) -> Iterable[Labels]:
     if counts.requests:
         code = str(flow.series.code) if flow.series.code else ""
-        yield (*_edge(flow), flow.source.pod, flow.destination.pod, code, flow.series.flag)
+        yield (*_edge(flow), flow.source.pod, flow.destination.pod, code, flow.flag)
 
 
 def connection(flow: Flow, counts: Counts) -> Iterable[Labels]:
@@ -76,8 +76,7 @@ def _service(flow: Flow) -> Labels:
 
 def istio(cluster: str = CLUSTER) -> Callable[[Flow, Counts], Iterable[Labels]]:
     def project(flow: Flow, counts: Counts) -> Iterable[Labels]:
-        series = flow.series
-        if series.protocol == "http" and not counts.requests:
+        if flow.http and not counts.requests:
             return  # its connection; Istio has no metric for it
         source_known = flow.source.workload != UNKNOWN
         known = flow.service.name or flow.destination.workload != UNKNOWN
@@ -89,10 +88,10 @@ def istio(cluster: str = CLUSTER) -> Callable[[Flow, Counts], Iterable[Labels]]:
                 *source,
                 *_service(flow),
                 *destination,
-                "http" if series.protocol == "http" else "tcp",
-                series.flag or "-",
+                "http" if flow.http else "tcp",
+                flow.flag or "-",
                 UNKNOWN if reporter == "source" else "none",  # only the server's side can tell
-                str(series.code) if series.protocol == "http" else "0",
+                str(flow.series.code) if flow.http else "0",
             )
 
     return project

@@ -1,4 +1,4 @@
-"""Arithmetic on histograms given as counts per bucket; bucket i holds values in (bounds[i-1], bounds[i]].
+"""Arithmetic on histograms given as counts per bucket; bucket i holds values from bounds[i-1] up to bounds[i].
 
 There may be one count more than bounds: the bucket without an upper bound. What lies there is reported as its lower
 bound, the most that is known.

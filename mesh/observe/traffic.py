@@ -23,6 +23,8 @@ ROWS_MAX = 2000  # per table; a row of HTTP is up to 25 lines of text, and a lin
 IDLE_SECONDS = 600.0
 OVERFLOW = "overflow"
 
+HTTP = frozenset({"http", "http1"})  # whose requests the engine sees; all else is carried as opaque connections
+
 Labels = tuple[str, ...]
 
 
@@ -61,8 +63,17 @@ class Flow(msgspec.Struct, frozen=True):
     series: Series
 
     @property
+    def http(self) -> bool:
+        return self.series.protocol in HTTP
+
+    @property
+    def flag(self) -> str:
+        """Envoy's response flag; empty when there is nothing to say."""
+        return self.series.flag.strip("-")
+
+    @property
     def failed(self) -> bool:
-        return self.series.protocol == "http" and not 0 < self.series.code < 500
+        return self.http and not 0 < self.series.code < 500
 
 
 class Row(msgspec.Struct):
@@ -116,27 +127,29 @@ def _key(worker: int, s: Series) -> Key:
     return (worker, s.source, s.service, s.endpoint, s.direction, s.protocol, s.code, s.flag)
 
 
+def _requests(s: Series) -> bool:
+    """Whether `count` means requests. A request without a response has a flag; without one it is the connection."""
+    return s.protocol in HTTP and (s.code != 0 or s.flag not in ("", "-"))
+
+
 def difference(new: Series, old: Series | None) -> Counts:
     """What happened between two looks; all of `new` when it is smaller than `old` or the first."""
     if old is None or new.count < old.count or new.opened < old.opened or new.closed < old.closed:
-        return Counts(
-            new.count,
-            new.opened,
-            new.closed,
-            new.request_bytes,
-            new.response_bytes,
-            new.duration_us_sum,
-            list(new.histogram),
+        old = msgspec.structs.replace(
+            new, count=0, opened=0, closed=0, request_bytes=0, response_bytes=0, duration_us_sum=0, histogram=()
         )
-    return Counts(
-        new.count - old.count,
-        new.opened - old.opened,
-        new.closed - old.closed,
-        max(0, new.request_bytes - old.request_bytes),
-        max(0, new.response_bytes - old.response_bytes),
-        max(0, new.duration_us_sum - old.duration_us_sum),
-        [max(0, n) for n in map(sub, new.histogram, old.histogram)],
+    counts = Counts(
+        opened=new.opened - old.opened,
+        closed=new.closed - old.closed,
+        request_bytes=max(0, new.request_bytes - old.request_bytes),
+        response_bytes=max(0, new.response_bytes - old.response_bytes),
     )
+    if _requests(new):
+        counts.requests = new.count - old.count
+        counts.duration_us = max(0, new.duration_us_sum - old.duration_us_sum)
+        before = old.histogram or (0,) * len(new.histogram)
+        counts.histogram = [max(0, n) for n in map(sub, new.histogram, before)]
+    return counts
 
 
 class Traffic:

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.model import Endpoint, Pod, Service, ServicePort, Snapshot, Workload, stable_id
+from mesh.observe.names import Called, Party, names_of
+
+
+def workload(uid: str, **given: Any) -> Workload:
+    return Workload(uid=uid, namespace="shop", name=uid, addresses=(), **given)
+
+
+def test_a_workload_is_called_by_its_owner_and_labels() -> None:
+    web = workload("web-5d4f-x", owner="web", app="shop-web", version="v2")
+    names = names_of(Snapshot(workloads=(web,)))
+    assert names.parties[web.id] == Party(
+        namespace="shop", workload="web", pod="web-5d4f-x", app="shop-web", version="v2"
+    )
+
+
+def test_a_pod_without_owner_and_labels_is_called_by_its_name() -> None:
+    bare = workload("bare")
+    party = names_of(Snapshot(workloads=(bare,))).parties[bare.id]
+    assert (party.workload, party.app, party.version) == ("bare", "bare", "latest")
+
+
+def test_only_pods_that_are_in_the_mesh_are_enrolled() -> None:
+    into, out, refused = (workload(uid) for uid in ("into", "out", "refused"))
+    pods = (
+        Pod(workload=into, netns="/run/netns/a", enrolled=True),
+        Pod(workload=out, netns="/run/netns/b"),
+        Pod(workload=refused, netns="/run/netns/c", enrolled=True, refused="it shares the host's namespace"),
+    )
+    parties = names_of(Snapshot(pods=pods, workloads=(into,))).parties
+    assert [parties[w.id].enrolled for w in (into, out, refused)] == [True, False, False]
+
+
+def test_a_service_knows_its_endpoints_also_those_that_are_no_workload() -> None:
+    web = workload("web")
+    ends = (Endpoint(address="10.0.0.1", port=80, workload_uid="web"), Endpoint(address="192.0.2.7", port=80))
+    ports = (ServicePort(port=80, endpoints=ends), ServicePort(port=81, endpoints=ends))
+    names = names_of(Snapshot(workloads=(web,), services=(Service(namespace="shop", name="web", ports=ports),)))
+    outside = stable_id("address", "192.0.2.7")
+    called = names.services[stable_id("service", "shop", "web")]
+    assert called == Called(namespace="shop", name="web", endpoints=(web.id, outside))
+    assert names.parties[outside].pod == "192.0.2.7"
