@@ -215,7 +215,11 @@ class Pod:
         return inside(self.netns, errand)
 
     def listening(self) -> set[int]:
-        return network.listening_ports(self.netns)
+        return {port for port, state in network.tcp_sockets(self.netns) if state == network.LISTENING}
+
+    def established(self, port: int) -> int:
+        """How many connections to that port of this pod are established."""
+        return network.tcp_sockets(self.netns).count((port, network.ESTABLISHED))
 
     def wait_listening(self, *ports: int, timeout: float = 10.0) -> None:
         eventually(lambda: self.listening() >= set(ports), f"{self.name} to listen on {ports}", timeout)

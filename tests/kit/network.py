@@ -18,6 +18,7 @@ from pyroute2 import IPRoute, NetlinkError, netns
 from tests.kit.enter import inside
 
 IFA_F_NODAD = 0x02  # an address usable at once: duplicate address detection takes a second
+LISTENING, ESTABLISHED = "0A", "01"  # as /proc/net/tcp shows them
 SUBNETS = 128 * 256  # 10.128.0.0/24 ... 10.255.255.0/24 and fd00:5e1e:N::/64
 
 
@@ -145,15 +146,12 @@ def remove_link(name: str, namespace: str | None = None) -> None:
     netlink(namespace, remove)
 
 
-def listening_ports(namespace: str) -> set[int]:
-    """TCP ports somebody listens on in the namespace, read without connecting to any."""
+def tcp_sockets(namespace: str) -> list[tuple[int, str]]:
+    """(local port, state in hexadecimal) of every TCP socket of the namespace, read without touching any."""
 
-    def read() -> set[int]:
-        lines = [
-            line.split()
-            for table in ("tcp", "tcp6")
-            for line in Path(f"/proc/thread-self/net/{table}").read_text().splitlines()[1:]
-        ]
-        return {int(fields[1].rsplit(":", 1)[1], 16) for fields in lines if fields[3] == "0A"}
+    def read() -> list[tuple[int, str]]:
+        tables = (Path(f"/proc/thread-self/net/{table}").read_text() for table in ("tcp", "tcp6"))
+        lines = [line.split() for table in tables for line in table.splitlines()[1:]]
+        return [(int(fields[1].rpartition(":")[2], 16), fields[3]) for fields in lines]
 
     return inside(namespace, read)

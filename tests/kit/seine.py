@@ -189,6 +189,11 @@ class Mesh:
     def metrics(self) -> Samples:
         return Samples(client.ask(self.run_dir, "/metrics").decode())
 
+    def carried(self, pod: Pod, direction: str = "outbound") -> int:
+        """Connections that workers accepted and whose source is the pod; the prover's are not among them."""
+        value = self.metrics().value("seine_connections_total", direction=direction, source_workload=pod.name)
+        return int(value)
+
     def log(self) -> str:
         return "\n".join(log.read_text(errors="replace") for log in self.logs)
 

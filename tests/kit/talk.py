@@ -23,12 +23,40 @@ def plain(address: Any) -> list[Any]:
     return [address[0].removeprefix("::ffff:"), address[1]]
 
 
+def ask(sock: socket.socket, line: str) -> str:
+    """For clients: say a line, hear a line. EOFError when the server ends instead."""
+    sock.sendall(line.encode() + b"\n")
+    return hear(sock)
+
+
+def hear(sock: socket.socket) -> str:
+    heard = b""
+    while not heard.endswith(b"\n"):
+        part = sock.recv(1)  # byte by byte: what follows the line stays in the socket
+        if not part:
+            raise EOFError(f"the connection ended after {heard!r}")
+        heard += part
+    return heard.decode().rstrip("\n")
+
+
+def who(sock: socket.socket) -> dict[str, Any]:
+    """The server's name, and both addresses as it sees them."""
+    facts: dict[str, Any] = json.loads(ask(sock, "who"))
+    return facts
+
+
 def listener(port: int, kind: int) -> socket.socket:
     made = socket.socket(socket.AF_INET6, kind)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     made.bind(("::", port))
     return made
+
+
+def pattern(size: int) -> bytes:
+    """Bytes whose order can be checked."""
+    block = bytes(i % 251 for i in range(4096))
+    return (block * (size // len(block) + 1))[:size]
 
 
 def count(stream: BinaryIO, wanted: int) -> dict[str, int]:
@@ -48,7 +76,7 @@ def answer(name: str, sock: socket.socket, stream: BinaryIO, verb: str, rest: st
     if verb == "echo":
         return rest.encode() + b"\n"
     if verb == "send":
-        return bytes(i % 251 for i in range(4096)) * (int(rest) // 4096) + b"x" * (int(rest) % 4096)
+        return pattern(int(rest))
     if verb == "count":
         return json.dumps(count(stream, int(rest))).encode() + b"\n"
     return b"what?\n"

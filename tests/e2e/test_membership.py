@@ -1,0 +1,189 @@
+"""Pods join and leave while the agent runs; what cannot join is told why; bad input harms nobody else."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from tests.kit import apps, talk
+from tests.kit.lab import Lab, Pod
+from tests.kit.manifests import Manifests
+from tests.kit.seine import Mesh
+from tests.kit.wait import eventually
+
+
+@dataclass
+class Town:
+    lab: Lab
+    mesh: Mesh
+    manifests: Manifests
+    client: Pod
+    server: Pod
+    vip: str
+
+
+@pytest.fixture(scope="module")
+def town():
+    with Lab("members") as lab:
+        client, server = lab.pod("client"), lab.pod("server")
+        apps.Talk(server)
+        manifests = Manifests(lab.directory / "source", lab).pod(client).pod(server)
+        vip, _ = manifests.service("talk", 7000, backends=[server])
+        with Mesh(lab, manifests, drain_seconds=1) as mesh:
+            mesh.wait_captured(client, server)
+            yield Town(lab, mesh, manifests, client, server, vip)
+
+
+@pytest.fixture
+def guest(town):
+    """A pod that one test has for itself."""
+    pod = town.lab.pod(f"guest-{time.monotonic_ns()}")
+    yield pod
+    (town.manifests.directory / f"pod-default-{pod.name}.yaml").unlink(missing_ok=True)
+    pod.remove()
+
+
+def serves(town: Town) -> bool:
+    return bool(apps.client(town.client, "plain", town.vip, 7000)["reply"]["name"] == "server")
+
+
+def test_a_pod_enrols_and_leaves_while_its_connections_live_on(town, guest):
+    with guest.connect(town.server.ip, 7000) as before:
+        assert talk.who(before)["peer"][0] == guest.ip
+        town.manifests.pod(guest)
+        bypassing = town.mesh.wait_state(guest, "bypassing")
+        assert bypassing["bypassing"] == 1
+        with guest.connect(town.vip, 7000) as during:
+            assert talk.who(during)["name"] == "server"
+            assert town.mesh.carried(guest) == 1
+            town.manifests.pod(guest, enrolled=False)
+            eventually(lambda: town.mesh.pod(guest).get("state") in (None, ""), "the pod to be out")
+            with guest.connect(town.server.ip, 7000) as after:
+                for sock in (before, during, after):
+                    assert talk.ask(sock, "echo still here") == "still here"
+    assert town.mesh.carried(guest) == 1, "what came after it left was not carried"
+
+
+def test_connections_older_than_enrolment_are_closed_on_request(town, guest):
+    with guest.connect(town.server.ip, 7000) as old:
+        talk.who(old)
+        town.manifests.pod(guest)
+        town.mesh.wait_state(guest, "bypassing")
+        assert town.mesh.seine("drain", guest.name).returncode == 0
+        with pytest.raises((ConnectionError, EOFError)):
+            talk.ask(old, "echo gone")
+    assert town.mesh.wait_state(guest, "captured")["bypassing"] == 0
+
+
+def test_a_pod_that_joins_again_is_captured_again(town, guest):
+    for _ in range(3):
+        before = town.mesh.carried(guest)
+        town.manifests.pod(guest)
+        town.mesh.wait_captured(guest)
+        assert apps.client(guest, "plain", town.vip, 7000)["reply"]["peer"][0] == guest.ip
+        eventually(partial(_has_grown, town, guest, before), "it to be carried")
+        town.manifests.pod(guest, enrolled=False)
+        eventually(lambda: not town.mesh.pod(guest), "the pod to be out")
+
+
+def _has_grown(town: Town, pod: Pod, before: int) -> bool:
+    return town.mesh.carried(pod) == before + 1
+
+
+def test_a_host_network_pod_is_refused_with_a_reason_and_goes_on_as_before(town):
+    host = town.lab.host_pod("host")
+    town.manifests.pod(host)
+    refused = town.mesh.wait_state(host, "refused")
+    assert "network namespace" in refused["detail"]
+    with host.connect(town.server.ip, 7000) as sock:
+        assert talk.who(sock)["peer"][0] == host.ip
+    town.manifests.remove("pod-default-host")
+
+
+def test_a_pod_that_only_names_the_hosts_namespace_is_refused_too(town, guest):
+    town.manifests.pod(guest, annotations={"seine.dev/netns": f"/proc/{os.getpid()}/ns/net"})
+    refused = town.mesh.wait_state(guest, "refused")
+    assert "host" in refused["detail"]
+
+
+def test_new_and_lost_backends_are_followed_without_a_restart(town, guest):
+    apps.Talk(guest)
+    vip, _ = town.manifests.service("moving", 7000, backends=[town.server])
+
+    def names() -> set[str]:
+        return {apps.client(town.client, "plain", vip, 7000)["reply"]["name"] for _ in range(6)}
+
+    eventually(lambda: _reaches(town, vip), "the new Service to be served")
+    assert names() == {"server"}
+    town.manifests.pod(guest, enrolled=False)
+    town.manifests.service("moving", 7000, backends=[guest])
+    eventually(lambda: names() == {guest.name}, "the other backend to take over")
+    town.manifests.service("moving", 7000, backends=[guest], unready=[town.server])
+    town.manifests.service("moving", 7000, backends=[town.server], unready=[guest])
+    eventually(lambda: names() == {"server"}, "the first backend to be back")
+
+
+def _reaches(town: Town, vip: str) -> bool:
+    return bool(apps.client(town.client, "plain", vip, 7000)["error"] == "")
+
+
+def test_a_namespace_that_vanishes_harms_nobody_else(town):
+    doomed = town.lab.pod("doomed")
+    apps.Talk(doomed)
+    town.manifests.pod(doomed)
+    town.mesh.wait_captured(doomed)
+    with town.client.connect(doomed.ip, 7000) as sock:
+        assert talk.who(sock)["name"] == "doomed"
+        doomed.remove()
+        with pytest.raises((ConnectionError, EOFError)):
+            talk.ask(sock, "echo anybody")
+    eventually(lambda: town.mesh.pod(doomed).get("state") != "captured", "the status to notice")
+    assert serves(town)
+    town.manifests.remove("pod-default-doomed")
+    eventually(lambda: not town.mesh.pod(doomed), "it to be forgotten")
+
+
+def test_a_broken_file_is_refused_with_its_line_while_the_last_good_state_serves(town):
+    name = "service-default-talk"
+    good = (town.manifests.directory / f"{name}.yaml").read_text()
+    town.manifests.text(name, good.replace("kind: Service", "kind: [Service"))
+    errors = eventually(lambda: town.mesh.status()["source"]["errors"], "the error to be told")
+    assert f"{name}.yaml:" in errors[0]
+    assert serves(town)
+    town.manifests.text(name, good)
+    eventually(lambda: not town.mesh.status()["source"]["errors"], "the error to be gone")
+
+
+def test_a_second_agent_of_the_same_node_ends_with_a_sentence(town):
+    second = town.mesh.launch()
+    assert second.wait(10) != 0
+    assert "another agent" in second.output()
+    assert serves(town)
+
+
+def test_clean_is_refused_while_the_agent_runs(town):
+    done = town.mesh.seine("clean")
+    assert done.returncode != 0
+    assert "runs" in done.stderr + done.stdout
+    assert serves(town)
+
+
+def test_an_app_that_holds_our_port_is_told_and_the_others_go_on(town, guest):
+    with guest.socket() as sock:
+        sock.bind(("0.0.0.0", 15001))
+        sock.listen()
+        town.manifests.pod(guest)
+        refused = town.mesh.wait_state(guest, "refused")
+        assert "15001" in refused["detail"]
+    town.mesh.wait_captured(guest)
+
+
+def test_a_worker_that_ends_by_itself_is_replaced(town):
+    pid = town.mesh.worker_pids()[0]
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: town.mesh.worker_pids()[0] != pid, "a successor")
+    town.mesh.wait_ready()
+    assert serves(town)
