@@ -2,8 +2,8 @@
 /*
  * A new TCP connection arrives at a pod: any port goes to our inbound listener inside the pod, where the accepted
  * socket's local address is the original destination and its peer the true client. Attached to one pod's netns.
- * Passes what is not TCP (else the pod's UDP dies), comes over loopback or from another program's lookup
- * (ingress_ifindex <= 1), or goes to a loopback address.
+ * Passes what is not TCP (else the pod's UDP dies), what another BPF program looks up (ingress_ifindex 0), and what
+ * comes from the pod itself, which is also how a worker reaches the app.
  */
 #include "common.h"
 
@@ -15,18 +15,41 @@ static inline u32 patched_slot(void)
     return slot;
 }
 
-static inline bool to_loopback(struct bpf_sk_lookup *ctx)
+static inline void read_addresses(struct bpf_sk_lookup *ctx, u32 *local, u32 *remote)
 {
-    struct address local = {};
     if (ctx->family == FAMILY_IP4) {
-        set_ip4(local.ip, ctx->local_ip4);
+        set_ip4(local, ctx->local_ip4);
+        set_ip4(remote, ctx->remote_ip4);
+        apart();
     } else {
-        local.ip[0] = ctx->local_ip6[0];
-        local.ip[1] = ctx->local_ip6[1];
-        local.ip[2] = ctx->local_ip6[2];
-        local.ip[3] = ctx->local_ip6[3];
+        local[0] = ctx->local_ip6[0];
+        local[1] = ctx->local_ip6[1];
+        local[2] = ctx->local_ip6[2];
+        local[3] = ctx->local_ip6[3];
+        remote[0] = ctx->remote_ip6[0];
+        remote[1] = ctx->remote_ip6[1];
+        remote[2] = ctx->remote_ip6[2];
+        remote[3] = ctx->remote_ip6[3];
+        apart();
     }
-    return is_loopback(local.ip);
+}
+
+static inline bool same(const u32 *a, const u32 *b)
+{
+    return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
+
+/*
+ * The pod talks to itself. The interface does not tell: the kernel calls a packet to eth0's address that came over
+ * lo one of eth0. But nobody outside has a loopback address, the pod's, or the one that was connected to.
+ */
+static inline bool from_inside(struct bpf_sk_lookup *ctx, const struct pod *pod)
+{
+    u32 local[4] = {}, remote[4] = {};
+    read_addresses(ctx, local, remote);
+    if (is_loopback(local) || is_loopback(remote) || same(local, remote))
+        return true;
+    return is_ip4(remote) ? remote[3] == pod->ip4 : same(remote, pod->ip6);
 }
 
 static inline int inbound_without_worker(u32 slot, const struct pod *pod)
@@ -41,11 +64,11 @@ static inline int inbound_without_worker(u32 slot, const struct pod *pod)
 
 int sk_lookup(struct bpf_sk_lookup *ctx)
 {
-    if (ctx->protocol != IPPROTO_TCP || ctx->ingress_ifindex <= 1 || to_loopback(ctx))
+    if (ctx->protocol != IPPROTO_TCP || ctx->ingress_ifindex <= 1)
         return SK_PASS;
     u32 slot = patched_slot(), index = slot * 2 + INBOUND;
     struct pod *pod = pods.lookup(&slot);
-    if (!pod || !(pod->flags & POD_ENROLLED))
+    if (!pod || !(pod->flags & POD_ENROLLED) || from_inside(ctx, pod))
         return SK_PASS;
     if (skipped(slot, INBOUND, ctx->local_port)) {
         count(slot, REASON_INBOUND_SKIPPED);

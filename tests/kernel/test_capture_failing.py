@@ -1,0 +1,202 @@
+"""No living worker: open goes direct, closed refuses, each in the instant in which life ends, for both directions."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mesh.capture import KernelError
+from mesh.capture.kernel import SOURCE
+from mesh.model import Direction, FailMode
+from tests.kernel.capturing import Capturing, Enrolled, listen, plain, pod_address, service
+from tests.kit.lab import Lab
+
+names = (f"pod{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def capture() -> Iterator[Capturing]:
+    with Lab("failing") as lab:
+        yield Capturing(lab)
+
+
+@pytest.fixture(autouse=True)
+def _alive(capture: Capturing) -> Iterator[None]:
+    yield
+    capture.beat()
+
+
+def workers_gone(enrolled: Enrolled) -> None:
+    """The last holder of the listeners ends, and with it they leave the kernel's table."""
+    enrolled.outbound.close()
+    enrolled.inbound.close()
+    for direction in Direction:
+        assert not enrolled.capture.kernel.has_listener(enrolled.slot, direction)
+
+
+def workers_hung(enrolled: Enrolled) -> None:
+    enrolled.capture.stop_beating()
+
+
+ENDS: list[Callable[[Enrolled], None]] = [workers_gone, workers_hung]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("family", [4, 6])
+def test_open_the_hook_picks_a_backend_and_the_app_sees_the_service(capture, end, family):
+    client, one, two = (capture.lab.pod(next(names)) for _ in range(3))
+    vip = capture.lab.vip()[0 if family == 4 else 1]
+    addresses = [pod.ip if family == 4 else pod.ip6 for pod in (one, two)]
+    capture.know(service(vip, 80, *((address, 8080) for address in addresses)))
+    client = capture.enrol(client)
+    end(client)
+    with listen(one, addresses[0], 8080) as first, listen(two, addresses[1], 8080) as second:
+        apps = [client.pod.connect(vip, 80) for _ in range(24)]
+        assert {plain(app.getpeername()) for app in apps} == {(vip, 80)}
+        for listener in (first, second):  # 24 picks all alike: once in 8 million runs
+            accepted, peer = listener.accept()
+            accepted.close()
+            assert plain(peer)[0] == (client.pod.ip if family == 4 else client.pod.ip6)
+        for app in apps:
+            app.close()
+    assert client.count("open_balanced") == 24
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_open_a_pods_address_is_reached_directly_and_the_app_answers_itself(capture, end):
+    client, server = (capture.enrol(capture.lab.pod(next(names))) for _ in range(2))
+    capture.know(pod_address(server.pod.ip))
+    end(client)
+    end(server)
+    with listen(server.pod, server.pod.ip, 8080) as app, client.pod.connect(server.pod.ip, 8080):
+        accepted, peer = app.accept()
+        accepted.close()
+        assert peer[0] == client.pod.ip
+    assert (client.count("open_direct"), server.count("inbound_open")) == (1, 1)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_closed_outbound_is_refused(capture, end):
+    client = capture.enrol(capture.lab.pod(next(names)), fail_mode=FailMode.CLOSED)
+    vip, vip6 = capture.lab.vip()
+    capture.know(service(vip, 80, ("10.0.0.1", 80)), service(vip6, 80, ("fd00::1", 80)), pod_address("10.3.3.3"))
+    end(client)
+    for address in (vip, vip6, f"::ffff:{vip}", "10.3.3.3"):
+        with pytest.raises(ConnectionRefusedError):
+            client.pod.connect(address, 80)
+    assert client.count("closed_refused") == 4
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("family", [4, 6])
+def test_closed_inbound_is_reset_though_the_app_listens(capture, end, family):
+    server, outside = capture.enrol(capture.lab.pod(next(names)), fail_mode=FailMode.CLOSED), capture.lab.pod(next(names))
+    end(server)
+    address = server.pod.ip if family == 4 else server.pod.ip6
+    with listen(server.pod, address, 8080), pytest.raises(ConnectionRefusedError):
+        outside.connect(address, 8080)
+    assert server.count("inbound_closed") >= 1
+
+
+def test_the_fail_mode_changes_while_the_pod_is_enrolled(capture):
+    client = capture.enrol(capture.lab.pod(next(names)), fail_mode=FailMode.CLOSED)
+    server = capture.lab.pod(next(names))
+    capture.know(pod_address(server.ip))
+    capture.stop_beating()
+    with listen(server, server.ip, 8080) as app:
+        with pytest.raises(ConnectionRefusedError):
+            client.pod.connect(server.ip, 8080)
+        capture.write(client, fail_mode=FailMode.OPEN)
+        with client.pod.connect(server.ip, 8080):
+            app.accept()[0].close()
+
+
+def test_a_worker_that_beats_again_is_alive_again(capture):
+    client = capture.enrol(capture.lab.pod(next(names)), fail_mode=FailMode.CLOSED)
+    capture.know(pod_address("10.4.4.4"))
+    capture.stop_beating()
+    with pytest.raises(ConnectionRefusedError):
+        client.pod.connect("10.4.4.4", 80)
+    capture.beat()
+    with client.pod.connect("10.4.4.4", 80):
+        client.outbound.accept()[0].close()
+
+
+def test_nobody_has_ever_beaten(capture):
+    client = capture.enrol(capture.lab.pod(next(names)), fail_mode=FailMode.CLOSED)
+    capture.know(pod_address("10.4.4.5"))
+    capture.beat(0)
+    with pytest.raises(ConnectionRefusedError):
+        client.pod.connect("10.4.4.5", 80)
+
+
+def test_open_with_backends_of_another_family_only_is_refused(capture):
+    """No backend that the socket could reach: waiting for a time-out would be worse."""
+    client = capture.enrol(capture.lab.pod(next(names)))
+    vip, _ = capture.lab.vip()
+    capture.know(service(vip, 80, ("fd00::1", 80)))
+    with client.pod.connect(vip, 80):
+        client.outbound.accept()[0].close()
+    capture.stop_beating()
+    with pytest.raises(ConnectionRefusedError):
+        client.pod.connect(vip, 80)
+    assert client.count("backend_missing") == 1
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Iterator[Capturing]:
+    """A mesh whose tables hold next to nothing."""
+    source = tmp_path / "bpf"
+    shutil.copytree(SOURCE, source)
+    types = (source / "types.h").read_text()
+    types = types.replace("DESTINATIONS_MAX = 65536", "DESTINATIONS_MAX = 3")
+    (source / "types.h").write_text(types.replace("BACKENDS_MAX = 262144", "BACKENDS_MAX = 4"))
+    with Lab("tiny") as lab:
+        yield Capturing(lab, {"source": source})
+
+
+def test_a_full_table_is_named_and_what_fits_works(tiny):
+    client = tiny.enrol(tiny.lab.pod("client"))
+    with pytest.raises(KernelError, match="1 of 4 destinations"):
+        tiny.know(*(pod_address(f"10.5.5.{n}") for n in range(4)))
+    reached = 0
+    for n in range(4):
+        before = client.count("captured")
+        sock = client.pod.socket()
+        sock.setblocking(False)
+        sock.connect_ex((f"10.5.5.{n}", 80))
+        reached += client.count("captured") - before
+        sock.close()
+    assert reached == 3
+    assert client.count("direct_unknown") == 1
+    tiny.known.pop()
+    tiny.know()
+    assert os.path.exists(client.pod.netns)
+
+
+def test_too_many_backends_leave_the_service_out_and_the_others_in(tiny):
+    client = tiny.enrol(tiny.lab.pod("client"))
+    vips = [tiny.lab.vip()[0] for _ in range(2)]
+    with pytest.raises(KernelError, match="1 of 2 destinations"):
+        tiny.know(
+            service(vips[0], 80, *((f"10.0.0.{n}", 80) for n in range(9))),
+            service(vips[1], 80, ("10.0.0.1", 80)),
+        )
+    with client.pod.connect(vips[1], 80):
+        client.outbound.accept()[0].close()
+
+
+def test_a_connection_that_nobody_announced_is_counted(capture):
+    """Somebody in the pod connects to our listener itself."""
+    client = capture.enrol(capture.lab.pod(next(names)))
+    with client.pod.connect("127.0.0.1", 15001):
+        carried, _ = client.outbound.accept()
+        assert plain(carried.getsockname()) == ("127.0.0.1", 15001)
+        carried.close()
+    assert client.count("flow_missing") == 1
+    assert isinstance(carried, socket.socket)
