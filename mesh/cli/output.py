@@ -10,6 +10,9 @@ from typing import Annotated, NoReturn
 import typer
 
 
+_WIDTH_OF_A_FILE = 1000  # columns; what is piped into grep must not be cut
+
+
 class Output(StrEnum):
     TABLE = "table"
     JSON = "json"
@@ -36,7 +39,8 @@ def emit(value: object, output: Output, table: Callable[[], object]) -> None:
         return
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=False).print(table())
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    Console(highlight=False, width=width).print(table())
 
 
 def fail(sentence: str, code: int = 1) -> NoReturn:

@@ -42,6 +42,15 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
     return table
 
 
+def _row(table: Table, *cells: str | Text) -> None:
+    """Plain strings are taken as they are: names and reasons may contain rich's markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
+def _many(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
 def head(document: StatusDocument) -> Text:
     version = f"seine {document.version}" if document.version else "seine"
     text = Text(f"{version} on node {document.node}: agent {document.pid} up {_duration(document.uptime_seconds)}")
@@ -60,7 +69,8 @@ def capture_line(document: StatusDocument) -> Text:
     workers = sum(worker.up for worker in document.workers)
     return Text(
         f"{inside} of {len(document.pods)} pods captured by eBPF (connect and sk_lookup hooks): "
-        f"{captured:,} connections carried by {workers} workers, {bypassing:,} bypassing; no sidecar, no iptables",
+        f"{_many(captured, 'connection')} carried by {_many(workers, 'worker')}, {bypassing:,} bypassing; "
+        "no sidecar, no iptables",
         style="dim",
     )
 
@@ -76,7 +86,7 @@ def pods_table(pods: Sequence[PodStatus]) -> Table:
     )
     for pod in pods:
         counts = (f"{pod.captured:,}", f"{pod.bypassing:,}")
-        table.add_row(pod.namespace, pod.name, state(pod), str(pod.fail_mode), *counts, pod.detail)
+        _row(table, pod.namespace, pod.name, state(pod), str(pod.fail_mode), *counts, pod.detail)
     return table
 
 
@@ -95,7 +105,8 @@ def services_table(found: Sequence[ServiceRates]) -> Table:
         quantiles = (
             f"{_number(q)} ms" if q is not None else "-" for q in (service.p50_ms, service.p95_ms, service.p99_ms)
         )
-        table.add_row(
+        _row(
+            table,
             service.namespace or "-",
             service.name or "(no service)",
             _number(service.requests_per_second),
@@ -115,7 +126,7 @@ def workers_table(workers: Sequence[WorkerStatus]) -> Table:
     for worker in workers:
         word = Text("up", style="green") if worker.up else Text("down", style="bold red")
         age = f"{worker.heartbeat_age_seconds:.1f} s ago" if worker.up else "-"
-        table.add_row(str(worker.worker), str(worker.pid or "-"), word, age, str(worker.restarts))
+        _row(table, str(worker.worker), str(worker.pid or "-"), word, age, str(worker.restarts))
     return table
 
 

@@ -1,0 +1,172 @@
+"""The commands as people type them, against a stand-in for the agent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mesh.cli import check, hooks, version
+from mesh.cli.app import app
+from mesh.cli.report import Check
+from mesh.cli.report import Result as CheckResult
+from mesh.observe.status import StatusDocument, WorkerStatus, encode
+from tests.unit.cli.agent import agent
+from tests.unit.observe.values import document, service
+
+
+def seine(*words: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
+
+
+@pytest.fixture(autouse=True)
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEINE_RUN_ROOT", str(tmp_path))
+    monkeypatch.setenv("SEINE_NODE", "n1")
+    monkeypatch.setattr(hooks, "BPFFS", tmp_path / "bpf")
+    return tmp_path / "n1"
+
+
+def documents(*found: StatusDocument) -> list[tuple[int, bytes]]:
+    return [(200, encode(each)) for each in found]
+
+
+BEFORE = document(taken_at=998.0, services=(service(requests=0, failures=0, histogram=()),))
+NOW = document(services=(service(requests=100, failures=0),))
+
+
+def test_status_as_a_table(run_dir: Path) -> None:
+    with agent(run_dir, status=documents(BEFORE, NOW)):
+        result = seine("status", "--window", "0.01")
+    assert result.exit_code == 0, result.output
+    assert "client-0  captured" in result.output
+    assert " 50.0  100.00%" in result.output
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_status_for_machines(run_dir: Path, form: str) -> None:
+    with agent(run_dir, status=documents(BEFORE, NOW)):
+        result = seine("status", "--window", "0.01", "-o", form)
+    if form == "json":
+        found = json.loads(result.output)
+        assert found["rates"][0]["requests_per_second"] == 50
+        assert found["status"]["node"] == "n1"
+        assert found["running"] is True
+    else:
+        assert "requests_per_second: 50.0" in result.output
+
+
+def test_status_without_an_agent_says_what_it_can() -> None:
+    result = seine("status")
+    assert (result.exit_code, result.output) == (
+        1,
+        "seine: agent is not running; hooks are not loaded: no pod of this node is in the mesh\n",
+    )
+    machine = seine("status", "-o", "json")
+    assert machine.exit_code == 1
+    assert json.loads(machine.output)["running"] is False
+
+
+@pytest.mark.parametrize("words", [("metrics",), ("dump",), ("drain", "web"), ("top",)])
+def test_every_question_to_an_agent_that_is_not_there_fails_with_a_sentence(words: tuple[str, ...]) -> None:
+    result = seine(*words)
+    assert result.exit_code == 1
+    assert result.output.startswith("seine: agent is not running; hooks are")
+
+
+def test_metrics(run_dir: Path) -> None:
+    with agent(run_dir, metrics=[(200, b"seine_worker_up 1.0\n")]) as asked:
+        assert seine("metrics", "seine_worker_up").output == "seine_worker_up 1.0\n"
+    assert asked == ["GET /metrics?name%5B%5D=seine_worker_up"]
+
+
+def test_dump(run_dir: Path) -> None:
+    with agent(run_dir, dump=[(200, b'{"pods":[1]}')]):
+        assert json.loads(seine("dump").output) == {"pods": [1]}
+
+
+@pytest.mark.parametrize("words", [("shop/web-1",), ("web-1", "-n", "shop")])
+def test_drain(run_dir: Path, words: tuple[str, ...]) -> None:
+    with agent(run_dir, drain=[(200, b'{"closed":3,"detail":""}')]) as asked:
+        assert seine("drain", *words).output == "3 connections of shop/web-1 closed\n"
+    assert asked == ["POST /drain?namespace=shop&pod=web-1"]
+
+
+def test_version(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert version.NAME == "version"
+    monkeypatch.setattr("mesh.observe.build.version", lambda: "1.2.3")
+    assert seine("version", "--short").output == "1.2.3\n"
+    assert seine("version").output == "Client version: 1.2.3\nAgent version: unavailable\n"
+    with agent(run_dir, status=documents(NOW)):
+        assert json.loads(seine("version", "-o", "json").output) == {"client": "1.2.3", "agent": "0.1.0"}
+
+
+def node(*found: Check) -> Iterator[Check]:
+    return iter(found or (Check("seine-node", "kernel is new enough"),))
+
+
+def test_check_before_installing_asks_the_node_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "node_checks", node)
+    result = seine("check", "--pre")
+    assert result.output == "seine-node\n----------\n√ kernel is new enough\n\nStatus check results are √\n"
+    assert result.exit_code == 0
+
+
+def test_check_of_a_bare_node_warns_that_no_agent_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "node_checks", node)
+    result = seine("check")
+    assert "‼ agent is running\n    agent is not running; hooks are not loaded" in result.output
+    assert result.exit_code == 0
+
+
+def test_check_fails_when_the_node_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = Check("seine-node", "bpffs is mounted", CheckResult.ERROR, "nothing is mounted at /sys/fs/bpf")
+    monkeypatch.setattr(check, "node_checks", lambda: node(bad))
+    result = seine("check", "--pre", "-o", "json")
+    assert result.exit_code == 1
+    assert json.loads(result.output)["success"] is False
+
+
+def test_check_of_a_running_agent(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "node_checks", node)
+    with agent(run_dir, status=documents(document(workers=(WorkerStatus(worker=0, up=True),), pods=()))):
+        assert seine("check").exit_code == 0
+    with agent(run_dir, status=documents(NOW)):
+        result = seine("check")
+    assert "    down: worker 1" in result.output
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("address", ["15020", "host:port", "127.0.0.1:99999"])
+def test_agent_refuses_an_address_it_cannot_read(address: str) -> None:
+    result = seine("agent", "--metrics-address", address)
+    assert (result.exit_code, result.output) == (2, f"seine: --metrics-address is {address!r}; it must be HOST:PORT\n")
+
+
+def test_agent_refuses_a_node_name_it_cannot_use() -> None:
+    result = seine("agent", "--node", "Not/Good")
+    assert result.exit_code == 2
+    assert "Not/Good" in result.output
+
+
+def test_start_up_imports_nothing_heavy() -> None:
+    """`seine status` is typed often: rich, the engine, netlink and bcc load only where they are needed."""
+    code = "import mesh.cli.app, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {
+        "bcc",
+        "pyroute2",
+        "uvloop",
+        "prometheus_client",
+        "rich.console",
+        "mesh.agent",
+        "mesh.capture",
+        "yaml",
+        "asyncio",
+    }
+    assert heavy & set(loaded) == set()

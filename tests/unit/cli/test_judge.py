@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from mesh.cli import judge
+from mesh.cli.report import Result
+from mesh.model import PodState
+from mesh.observe.status import PodStatus, SourceStatus, WorkerStatus
+from tests.unit.observe.values import document
+
+UP = (WorkerStatus(worker=0, up=True), WorkerStatus(worker=1, up=True))
+
+
+def failed(version: str = "0.1.0", **changed: object) -> dict[str, tuple[Result, str]]:
+    checks = judge.agent(document(**({"workers": UP} | changed)), version)
+    return {check.description: (check.result, check.error) for check in checks if check.result is not Result.SUCCESS}
+
+
+def test_a_healthy_agent() -> None:
+    assert failed() == {}
+
+
+def test_a_worker_that_is_down() -> None:
+    workers = (*UP, WorkerStatus(worker=2))
+    assert failed(workers=workers) == {"workers are up": (Result.ERROR, "down: worker 2")}
+    assert failed(workers=()) == {"workers are up": (Result.ERROR, "no worker was started")}
+
+
+def test_a_source_that_is_old_or_refused_objects() -> None:
+    found = failed(source=SourceStatus(age_seconds=90, errors=("a.yaml:1: bad", "b.yaml:2: worse")))
+    assert found == {
+        "source of objects is read": (Result.ERROR, "last read 90 s ago"),
+        "all objects are accepted": (Result.ERROR, "a.yaml:1: bad\n    b.yaml:2: worse"),
+    }
+
+
+def test_another_version_is_a_warning() -> None:
+    (found,) = failed(version="0.2.0").values()
+    assert found == (Result.WARNING, "the agent is 0.1.0, this command 0.2.0")
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "error"),
+    [
+        (PodState.CAPTURED, Result.SUCCESS, ""),
+        (PodState.BYPASSING, Result.WARNING, "bypassing 3: why"),
+        (PodState.OPEN, Result.ERROR, "open: why"),
+        (PodState.CLOSED, Result.ERROR, "closed: why"),
+        (PodState.LEAKING, Result.ERROR, "leaking: why"),
+        (PodState.REFUSED, Result.ERROR, "refused: why"),
+    ],
+)
+def test_every_state_of_a_pod(state: PodState, result: Result, error: str) -> None:
+    pod = PodStatus(namespace="shop", name="web-1", state=state, bypassing=3, detail="why")
+    (check,) = judge.pods(document(pods=(pod,)))
+    assert (check.description, check.result, check.error) == ("shop/web-1 is captured", result, error)
+    assert bool(check.hint) == (result is not Result.SUCCESS)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from rich.console import Console, RenderableType
+
+from mesh.cli.screen import capture_line, head, screen, shares
+from mesh.model import PodState
+from mesh.observe.rates import Share
+from mesh.observe.status import EndpointStatus, PodStatus, SourceStatus
+from tests.unit.observe.values import document, service
+
+
+def printed(what: RenderableType) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(what)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def squeezed(what: RenderableType) -> str:
+    """One space between words: how wide a column is, is rich's business."""
+    return "\n".join(" ".join(line.split()) for line in printed(what).splitlines())
+
+
+def test_two_documents_make_the_whole_screen() -> None:
+    ends = (
+        EndpointStatus(namespace="shop", pod="web-1", requests=75),
+        EndpointStatus(namespace="shop", pod="web-2", requests=25),
+    )
+    before = document(taken_at=998.0, services=(service(requests=0, failures=0, histogram=()),))
+    now = document(services=(service(requests=100, failures=1, histogram=(50, 50, 0, 0), opened=4, endpoints=ends),))
+    assert squeezed(screen(now, before)) == (
+        "seine 0.1.0 on node n1: agent 77 up 2m, kernel 6.18.0\n"
+        "2 of 2 pods captured by eBPF (connect and sk_lookup hooks): 12 connections carried by 1 worker, 3 bypassing; "
+        "no sidecar, no iptables\n"
+        "\n"
+        "NAMESPACE POD STATE FAIL MODE CAPTURED BYPASSING DETAIL\n"
+        "shop client-0 captured open 12 0\n"
+        "shop web-1 bypassing 3 closed 0 3\n"
+        "\n"
+        "NAMESPACE SERVICE REQ/S SUCCESS P50 P95 P99 OPEN REQUESTS FAILED CONNECTIONS ENDPOINTS\n"
+        "shop web 50.0 99.00% 0.1 ms 0.9 ms 1.0 ms 4 100 1 4 web-1 75%, web-2 25%\n"
+        "\n"
+        "WORKER PID STATE HEARTBEAT RESTARTS\n"
+        "0 78 up 0.1 s ago 0\n"
+        "1 - down - 2"
+    )
+
+
+def test_an_empty_node_says_so() -> None:
+    text = printed(screen(document(pods=(), services=(), workers=())))
+    assert text.endswith("no pods: none of the source's is on this node\n\nno services\n\nno workers")
+
+
+def test_unknown_numbers_are_dashes_not_zeros() -> None:
+    (line,) = [row for row in printed(screen(document(services=(service(),)))).splitlines() if " web " in row]
+    assert line.split()[2] == "-"
+
+
+@pytest.mark.parametrize("state", PodState)
+def test_every_state_is_shown_with_its_reason(state: PodState) -> None:
+    pod = PodStatus(namespace="shop", name="p", state=state, detail="because")
+    text = printed(screen(document(pods=(pod,))))
+    assert f"{state}" in text
+    assert "because" in text
+
+
+def test_problems_come_last() -> None:
+    broken = document(source=SourceStatus(errors=("web.yaml:3: no such kind",)), repairs=("connect4 attached again",))
+    lines = printed(screen(broken)).splitlines()[-3:]
+    assert lines[1:] == ["  web.yaml:3: no such kind", "repaired: connect4 attached again"]
+
+
+def test_markup_in_names_is_text() -> None:
+    """Whatever stands in an object's name must not be read as rich's markup."""
+    pod = PodStatus(namespace="shop", name="[bold]x[/]", state=PodState.CAPTURED, detail="[red]y")
+    text = printed(screen(document(pods=(pod,))))
+    assert "[bold]x[/]" in text
+    assert "[red]y" in text
+
+
+def test_only_the_busiest_endpoints_are_named() -> None:
+    many = [Share("shop", f"web-{n}", n / 21, n, 0) for n in range(1, 7)]
+    assert shares(many) == "web-6 29%, web-5 24%, web-4 19%, web-3 14% and 2 more"
+
+
+def test_head_names_what_was_adopted() -> None:
+    adopted = msgspec.structs.replace(document(), adopted=True, uptime_seconds=7200)
+    assert str(head(adopted)).endswith("up 2h, kernel 6.18.0, hooks of a former agent adopted")
+    assert str(capture_line(document(pods=()))).startswith("0 of 0 pods")
