@@ -23,7 +23,7 @@ class Column:
 
 
 class Bench(ABC):
-    """`quick`: shorter turns and the peers of `quick_peers` only. The run sets `first`: who has the very first turn."""
+    """`quick`: shorter turns and the peers of `quick_peers` only."""
 
     name: str
     peers: tuple[str, ...]
@@ -34,7 +34,6 @@ class Bench(ABC):
 
     def __init__(self, quick: bool) -> None:
         self.quick = quick
-        self.first = ""
 
     @abstractmethod
     def turn(self, peer: Peer) -> Sample:

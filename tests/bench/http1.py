@@ -13,7 +13,7 @@ from tests.bench.measure import Sample, costed, running
 from tests.bench.peer import Peer
 
 FIXED_SHARE = 0.2  # of Envoy's saturation: a busy service's everyday, with no queue in any peer
-FALLBACK_RATE = 2000.0  # requests/s when Envoy is not among the peers
+FALLBACK_RATE = 3000.0  # requests/s when Envoy is not among the peers
 NOISE_US = 1.0  # smallest added latency that a ratio is made of
 
 
@@ -43,7 +43,7 @@ class Http1(Bench):
             url, client = f"http://{host}:{port}/", peer.place.client
             warm_up(client, url, self.warm)
             full, full_cost = costed(peer, lambda: wrk(client, url, self.full_s), CONNECTIONS)
-            rate = self._rate(full.rate)
+            rate = self._rate(peer.place.peer, full.rate)
             log = peer.place.directory / "h2load.log"
             fixed, fixed_cost = costed(peer, lambda: h2load(client, url, self.fixed_s, rate=rate, log=log), 0)
         return {
@@ -59,10 +59,10 @@ class Http1(Bench):
             "fixed_process_us": fixed_cost.process_us,
         }
 
-    def _rate(self, saturation: float) -> float:
-        """The first turn of the run decides: it is Envoy's."""
+    def _rate(self, peer: str, saturation: float) -> float:
+        """The first turn of the run decides: it is Envoy's, unless Envoy is not there or failed."""
         if not self.rate:
-            self.rate = FIXED_SHARE * saturation if self.first == "envoy" else FALLBACK_RATE
+            self.rate = FIXED_SHARE * saturation if peer == "envoy" else FALLBACK_RATE
         return self.rate
 
     def ratios(self, found: Round) -> dict[str, float]:

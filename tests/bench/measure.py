@@ -57,9 +57,10 @@ class Cost:
 
 def costed(peer: Peer, drive: Callable[[], Load], in_flight: int) -> tuple[Load, Cost]:
     """Drive a load through the peer; its cost, and the proof that the peer carried it."""
-    before = peer.carried()
-    busy, process = proc.busy_seconds(), proc.process_seconds(peer.processes())
+    before, process = peer.carried(), proc.process_seconds(peer.processes())
+    busy = proc.busy_seconds()
     load = drive()
-    busy, process = proc.busy_seconds() - busy, proc.process_seconds(peer.processes()) - process
+    busy = proc.busy_seconds() - busy
+    process = proc.process_seconds(peer.processes()) - process
     proven(peer, before, load.requests, in_flight)
     return load, Cost(busy / load.requests * 1e6, process / load.requests * 1e6)

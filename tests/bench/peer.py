@@ -35,6 +35,7 @@ class Mode(StrEnum):
 class Place:
     """Where a peer works. It lives in or around `client`, and what it carries ends at `app` in `server`."""
 
+    peer: str  # its folder's name
     client: Pod
     server: Pod
     app: App
@@ -86,12 +87,11 @@ class Peer(ABC):
             self.running.stop()
         self.running = None
 
-    def configured(self, name: str, folder: Path | None = None, **more: str) -> Path:
-        """A file of the peer's own folder with its @{names}, and `more` of them, filled in."""
-        place, folder = self.place, folder or Path(inspect.getfile(type(self))).parent
+    def configured(self, name: str) -> Path:
+        """A file of the peer's own folder with its @{names} filled in."""
+        place, folder = self.place, Path(inspect.getfile(type(self))).parent
         host, port = self.address()
         text = _Config((folder / name).read_text()).substitute(
-            more,
             directory=place.directory,
             threads=place.threads,
             host=host,

@@ -1,10 +1,10 @@
 """What the kernel says about time and memory: /proc in, numbers out.
 
 Process time is utime+stime of /proc/PID/stat: all threads, also ended ones, and exact (the kernel scales the two so
-that their sum is the scheduler's own nanosecond count), rounded to 10 ms; with it goes that of children that have ended,
-so that a helper's work is not lost with the helper. Busy time of the machine is sampled by the
-clock tick, 250 times a second and core: over a turn of seconds that is under 1 % off. Steal is not busy: it is the
-host's doing. Network work done in soft interrupts is charged to whoever runs at that moment, alike for every peer.
+that their sum is the scheduler's own nanosecond count), rounded to 10 ms; with it goes that of children that have
+ended, so that a helper's work is not lost with the helper. Busy time of the machine is sampled by the clock tick, 250
+times a second and core: over a turn of seconds that is under 1 % off. Steal is not busy: it is the host's doing.
+Network work done in soft interrupts is charged to whoever runs at that moment, alike for every peer.
 """
 
 from __future__ import annotations
@@ -55,14 +55,6 @@ def tree(root: int) -> list[int]:
     for pid in found:
         found.extend(children.get(pid, ()))
     return found
-
-
-def started(pid: int) -> int:
-    """Start time in ticks since boot: with the pid it names one process for ever. 0 when it is gone."""
-    try:
-        return int(_stat(pid)[19])
-    except GONE:
-        return 0
 
 
 def _kib(text: str, name: str) -> int:

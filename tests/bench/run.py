@@ -44,7 +44,6 @@ class Run:
     def rounds(self, count: int) -> Result:
         result = Result(self.bench, {})
         self._prepare()
-        self.bench.first = next(iter(self.kinds))
         for number in range(count):
             found: Round = {}
             for name in turns(list(self.kinds), number):
@@ -65,7 +64,7 @@ class Run:
     def _place(self, name: str, mode: Mode) -> Place:
         client, server = (self.lab.pod(f"{name.replace('_', '-')}-{mode}-{role}") for role in ("client", "server"))
         serving = app.Nginx(server) if mode is Mode.HTTP else app.Stream(server)
-        return Place(client, server, serving, mode, self.lab.vip()[0], self.lab.name)
+        return Place(name, client, server, serving, mode, self.lab.vip()[0], self.lab.name)
 
     def _turn(self, name: str, found: Round, result: Result) -> None:
         sample: Sample = {}
@@ -75,7 +74,7 @@ class Run:
                     sample |= self.bench.turn(self.places[name, mode])
         except EXPECTED as failure:
             self.strikes[name] += 1
-            result.failures.append(f"{name}: {failure}")
+            result.failures.append(f"round {len(result.rounds) + 1}: {name}: {failure}")
             return
         self.strikes[name] = 0
         found[name] = sample

@@ -17,7 +17,7 @@ STREAMS = 4  # two per proxy thread
 
 class Tcp(Bench):
     name = "tcp"
-    peers = ("envoy", "direct", "seine", "haproxy", "seine_shortcut")
+    peers = ("envoy", "direct", "seine", "haproxy", "haproxy_64k", "seine_shortcut")
     modes = (Mode.TCP,)
     bars = bars.TCP
     columns = (

@@ -61,3 +61,13 @@ def test_memory_takes_the_dearer_kind_of_connection() -> None:
         "seine": {"idle_kib": 102400.0, "http_kib": 10.0, "tcp_kib": 20.0},
     }
     assert bench.ratios(bench.complete(found)) == {"idle_mib": 100.0, "per_connection_kib": 13.0}
+
+
+def test_envoys_first_saturation_sets_everybodys_rate_for_the_run() -> None:
+    bench = Http1(quick=True)
+    assert [bench._rate("envoy", 10_000), bench._rate("direct", 90_000), bench._rate("envoy", 20_000)] == [2000.0] * 3
+
+
+def test_without_envoy_the_rate_is_the_same_in_all_rounds() -> None:
+    bench = Http1(quick=True)
+    assert [bench._rate("direct", 90_000), bench._rate("envoy", 20_000)] == [3000.0, 3000.0]

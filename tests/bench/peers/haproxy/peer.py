@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import socket
+from collections.abc import Mapping
 
 from tests.bench.peer import Mode, Peer, first_line
 
 PORT = 8080
-CONFIG = {Mode.HTTP: ("haproxy.cfg", "req_tot"), Mode.TCP: ("haproxy-tcp.cfg", "stot")}
+COUNTER = {Mode.HTTP: "req_tot", Mode.TCP: "stot"}
 
 
 class HAProxy(Peer):
+    configs: Mapping[Mode, str] = {Mode.HTTP: "haproxy.cfg", Mode.TCP: "haproxy-tcp.cfg"}
+
     def start(self) -> None:
-        config = self.configured(CONFIG[self.place.mode][0])
+        config = self.configured(self.configs[self.place.mode])
         self.running = self.place.client.popen(["haproxy", "-db", "-f", str(config)])
         self.place.client.wait_listening(PORT)
 
@@ -24,7 +27,7 @@ class HAProxy(Peer):
     def carried(self) -> int:
         rows = csv.DictReader(io.StringIO(self._ask("show stat").lstrip("# ")))
         front = next(row for row in rows if (row["pxname"], row["svname"]) == ("in", "FRONTEND"))
-        return int(front[CONFIG[self.place.mode][1]])
+        return int(front[COUNTER[self.place.mode]])
 
     def version(self) -> str:
         return first_line(["haproxy", "-v"])

@@ -5,15 +5,12 @@ The client calls the pod's address, so that no proxy is in the path; the server'
 
 from __future__ import annotations
 
-from tests.bench.peers.seine.peer import Seine
+from tests.bench.peers.seine_shortcut.peer import SeineShortcut
 
 
-class Kernel(Seine):
-    shortcut = "enabled"
-
-    def start(self) -> None:
-        self.skip = str(self.place.app.port)
-        super().start()
+class Kernel(SeineShortcut):
+    def skipped(self) -> tuple[int, ...]:
+        return (self.place.app.port,)
 
     def address(self) -> tuple[str, int]:
         return self.place.server.ip, self.place.app.port
