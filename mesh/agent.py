@@ -15,7 +15,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 
 import uvloop
@@ -189,7 +189,7 @@ class Agent:
         task.add_done_callback(conversations.discard)
 
 
-async def run_until(stop: asyncio.Event, duties: list[asyncio._CoroutineLike[None]]) -> None:
+async def run_until(stop: asyncio.Event, duties: Sequence[Coroutine[None, None, None]]) -> None:
     """Run all duties; the first that fails fails all, and so ends the agent loudly."""
     tasks = [asyncio.ensure_future(duty) for duty in duties]
     waiter = asyncio.ensure_future(stop.wait())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
+import contextlib
 import os
 import platform
 import time
@@ -15,7 +15,7 @@ import msgspec
 from mesh.capture import Kernel
 from mesh.config import AgentConfig
 from mesh.enrolment import Enrolment, Member
-from mesh.forward.engine import bucket_bounds_us, read_counters, read_series
+from mesh.forward.engine import StatsError, bucket_bounds_us, read_counters, read_series
 from mesh.forward.fleet import Fleet
 from mesh.forward.supervisor import Supervisor, Worker
 from mesh.model import Pod, PodState, Series, Snapshot
@@ -42,7 +42,6 @@ class Report:
         self._started = time.monotonic()
         self._snapshot, self._seen = Snapshot(), self._started
         self._names = names_of(self._snapshot)
-        self._stats: dict[int, mmap.mmap] = {}
 
     def see(self, snapshot: Snapshot) -> None:
         self._snapshot, self._names, self._seen = snapshot, names_of(snapshot), time.monotonic()
@@ -52,15 +51,18 @@ class Report:
 
     def series(self) -> Mapping[int, Sequence[Series]]:
         """Every worker's counters, also those of a worker that is dead now."""
-        return {number: read_series(memoryview(memory)) for number, memory in self._memories().items()}
-
-    def _memories(self) -> dict[int, mmap.mmap]:
+        found = {}
         for worker in self._supervisor.workers:
-            path = self._config.run_dir / f"worker-{worker.number}.stats"
-            if worker.number not in self._stats and path.exists() and path.stat().st_size:
-                with path.open("rb") as file:
-                    self._stats[worker.number] = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        return self._stats
+            with contextlib.suppress(StatsError):  # nothing was counted yet
+                found[worker.number] = read_series(self._stats(worker.number))
+        return found
+
+    def _stats(self, number: int) -> memoryview:
+        """A copy: whoever took over a worker could shorten a mapped file under the agent's feet (SIGBUS)."""
+        try:
+            return memoryview((self._config.run_dir / f"worker-{number}.stats").read_bytes())
+        except FileNotFoundError:
+            return memoryview(b"")
 
     def _document(self) -> status.StatusDocument:
         kernel = self._kernel.counters()
@@ -109,8 +111,10 @@ class Report:
 
     def _worker(self, worker: Worker) -> status.WorkerStatus:
         member = self._fleet.members.get(worker.number)
-        memory = self._memories().get(worker.number)
-        counters, gauges = read_counters(memoryview(memory)) if memory else ({}, {})
+        try:
+            counters, gauges = read_counters(self._stats(worker.number))
+        except StatsError:
+            counters, gauges = {}, {}
         return status.WorkerStatus(
             worker=worker.number,
             pid=member.pid if member else 0,

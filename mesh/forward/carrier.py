@@ -13,7 +13,7 @@ import os
 from mesh.aio.channel import Channel, ChannelClosed
 from mesh.forward import messages as say
 from mesh.forward.engine import Engine, EngineConfig, NeedPlan, NeedSockets
-from mesh.model import Direction
+from mesh.model import Direction, Plan
 
 log = logging.getLogger("seine.worker")
 DRAIN_CHECK_SECONDS = 0.2
@@ -121,7 +121,7 @@ class Carrier:
         for key in [key for key in self._wanted if key[0] == slot]:
             del self._wanted[key]
 
-    def _set_plans(self, plans: tuple[say.Plan, ...]) -> None:
+    def _set_plans(self, plans: tuple[Plan, ...]) -> None:
         for plan in plans:
             self.engine.set_plan(plan)
             self._plans.add((plan.address, plan.port))
@@ -184,7 +184,7 @@ class Carrier:
         self._check_drained()
 
     def _check_drained(self) -> None:
-        if not self.engine.connections():
+        if not self.engine.live():
             self.drained.set()
         if not self.drained.is_set():
             self._loop.call_later(DRAIN_CHECK_SECONDS, self._check_drained)

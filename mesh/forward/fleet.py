@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -161,7 +162,8 @@ class Fleet:
         if pod is None:
             return
         try:
-            made = await self._make_sockets(pod.netns, need.family, min(need.count, SOCKETS_PER_REQUEST_MAX))
+            family = socket.AF_INET if need.family == 4 else socket.AF_INET6
+            made = await self._make_sockets(pod.netns, family, min(need.count, SOCKETS_PER_REQUEST_MAX))
         except OSError as error:
             member.say(say.Sockets(slot=need.slot, family=need.family, error=str(error)))
             return

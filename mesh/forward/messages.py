@@ -41,7 +41,7 @@ class NeedPlan(Message):
 
 class NeedSockets(Message):
     slot: int
-    family: int
+    family: int  # 4 or 6
     count: int
 
 
