@@ -19,7 +19,8 @@ Around them:
     node         pod namespaces by netlink
     control      objects -> snapshot -> plans; pure
     enrolment    brings the kernel and the workers to what the snapshot says
-    watch        looks whether what should be is: proofs, repairs, state of each pod
+    watch        is every pod really captured? proofs and repairs
+    report       what the agent tells of itself, as one document
     agent        composition root: one per node, root
     worker       composition root: several per node, no privileges
     cli          the command `seine`, one file per command
