@@ -4,7 +4,7 @@ The way of one connection, and the package or module of each stage:
 
     1 capture    the kernel hands us a connection meant for someone else
     2 detect     first bytes -> protocol, or "need more"
-    3 route      rules -> compiled plan
+    3 (route)    no rules of routing yet: control compiles the plans
     4 balance    which endpoint
     5 forward    the engine: asyncio around the C in cext/
     6 observe    records -> metrics, status
