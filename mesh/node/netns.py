@@ -34,6 +34,18 @@ _HOSTS = ("/proc/1/ns/net", "/proc/self/ns/net")  # the machine's, and the agent
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def make() -> int:
+    """A descriptor of a new, empty namespace, which is gone with its last descriptor. Raises OSError."""
+
+    def leave() -> int:
+        if _libc.unshare(CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"no network namespace can be made: {os.strerror(number)}")
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    return _in_a_thread(leave)
+
+
 def enter(path: str) -> None:
     """Move the calling thread for good. Only for threads and children that end after their errand. Raises OSError."""
     try:
@@ -51,12 +63,20 @@ def enter(path: str) -> None:
 
 def inside(path: str, errand: Callable[[], T]) -> T:
     """The result of a short errand run in a thread that has entered the namespace; its exception is raised here."""
+
+    def visit() -> T:
+        enter(path)
+        return errand()
+
+    return _in_a_thread(visit)
+
+
+def _in_a_thread(errand: Callable[[], T]) -> T:
     results: list[T] = []
     failures: list[Exception] = []
 
     def body() -> None:
         try:
-            enter(path)
             results.append(errand())
         except Exception as failure:  # noqa: BLE001 (raised again in the caller, whatever it is)
             failures.append(failure)

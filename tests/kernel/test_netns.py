@@ -65,3 +65,14 @@ def test_a_namespace_is_gone_when_its_path_vanishes_or_means_another(lab):
 def test_what_is_no_namespace_fails_in_words(path):
     with pytest.raises(OSError, match=f"the network namespace {path} cannot be"):
         netns.cookie(path)
+
+
+def test_a_throw_away_namespace_is_empty_and_new():
+    descriptor = netns.make()
+    path = f"/proc/self/fd/{descriptor}"
+    try:
+        assert netns.cookie(path) != netns.own_cookie()
+        assert not netns.is_host(path)
+        assert netns.addresses(path) == ()
+    finally:
+        os.close(descriptor)
