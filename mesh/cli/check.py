@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,19 +18,19 @@ NAME = "check"
 NODE = "seine-node"
 
 
-def node_checks() -> Iterator[Check]:
+def node_checks(node: str, agent_runs: bool) -> Iterator[Check]:
     """Every kernel feature tried, one by one."""
     from mesh.capture import preflight
 
-    for probe in preflight.probes():
-        yield Check(NODE, probe.name, Result.SUCCESS if probe.ok else Result.ERROR, "" if probe.ok else probe.hint)
+    for probe in preflight.probes(node, agent_runs):
+        failed = Result.ERROR if probe.required else Result.WARNING
+        yield Check(NODE, probe.name, Result.SUCCESS if probe.ok else failed, "" if probe.ok else probe.hint)
 
 
-def agent_checks(node: str) -> Iterator[Check]:
+def agent_checks(directory: Path) -> Iterator[Check]:
     from mesh.cli.status import fetch
     from mesh.observe.build import version
 
-    directory = client.run_dir(node)
     try:
         document = fetch(directory)
     except client.AgentDown:
@@ -46,9 +48,21 @@ def run(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Check this node, and the agent if one runs. Exit status 1 when a check failed; warnings do not fail."""
-    checks = [*node_checks(), *([] if pre else agent_checks(node))]
+    directory = client.run_dir(node)
+    found = node_checks(directory.name, hooks.agent_runs(directory))
+    checks = found if pre else chain(found, agent_checks(directory))
     if output is Output.TABLE:
-        typer.echo("\n".join(lines(checks, sys.stdout.isatty())))
+        good = _print(lines(checks, sys.stdout.isatty()))
     else:
-        typer.echo(encode(machine(checks), output), nl=False)
-    raise typer.Exit(0 if success(checks) else 1)
+        known = list(checks)
+        good = success(known)
+        typer.echo(encode(machine(known), output), nl=False)
+    raise typer.Exit(0 if good else 1)
+
+
+def _print(found: Generator[str, None, bool]) -> bool:
+    while True:
+        try:
+            typer.echo(next(found))
+        except StopIteration as end:
+            return bool(end.value)

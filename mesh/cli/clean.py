@@ -1,6 +1,15 @@
-"""`seine clean`: takes Seine off this node."""
+"""`seine clean`: takes Seine off this node.
+
+Hooks first, so that from then on nothing is captured that nobody would carry; then the workers, whose connections
+end with them; then what is left in the file system.
+"""
 
 from __future__ import annotations
+
+import shutil
+import threading
+import time
+from pathlib import Path
 
 import typer
 
@@ -8,26 +17,48 @@ from mesh.cli import client, hooks
 from mesh.cli.output import NodeOption, Output, OutputOption, encode, fail
 
 NAME = "clean"
+HELPERS_SECONDS_MAX = 5.0  # a killed agent's helper in the cgroup ends when it reads that its agent is gone
+
+
+def _unhook(node: str) -> list[str]:
+    """Tries again while helpers of a dead agent are about to leave the cgroup."""
+    from mesh.capture import KernelError, cgroup2_root, clean, pin_root
+
+    deadline = time.monotonic() + HELPERS_SECONDS_MAX
+    while True:
+        try:
+            return clean(node, pin_root(), cgroup2_root())
+        except KernelError:
+            if time.monotonic() > deadline:
+                raise
+        threading.Event().wait(0.05)
+
+
+def remove(directory: Path) -> list[str]:
+    """A sentence for each thing that was there. The caller holds the node's lock."""
+    from mesh.forward.supervisor import end_workers
+
+    removed = _unhook(directory.name)
+    removed += [f"ended worker process {pid}" for pid in end_workers(directory)]
+    if directory.exists():
+        shutil.rmtree(directory)
+        removed.append(f"removed {directory}")
+    return removed
 
 
 def run(node: NodeOption = "", output: OutputOption = Output.TABLE) -> None:
-    """Remove hooks, pins, cgroup, workers and run directory of a node name. Refused while its agent runs."""
+    """Take Seine off this node: hooks, workers, pins, cgroup and run directory of a node name.
+
+    Refused while its agent runs.
+    """
     directory = client.run_dir(node)
-    if hooks.agent_runs(directory):
-        fail(f"the agent of node {directory.name!r} is running; end it first")
-    import shutil
-
-    from mesh.capture import cgroup2_root, clean, pin_root
-    from mesh.forward.supervisor import end_workers
-
-    try:
-        removed = clean(directory.name, pin_root(), cgroup2_root())
-        removed += [f"ended worker process {pid}" for pid in end_workers(directory)]
-        if directory.exists():
-            shutil.rmtree(directory)
-            removed.append(f"removed {directory}")
-    except (OSError, RuntimeError) as error:
-        fail(str(error))
+    with hooks.locked(directory) as free:
+        if not free:
+            fail(f"the agent of node {directory.name!r} is running; end it first")
+        try:
+            removed = remove(directory)
+        except (OSError, RuntimeError) as error:
+            fail(str(error))
     if output is not Output.TABLE:
         typer.echo(encode({"node": directory.name, "removed": removed}, output), nl=False)
         return

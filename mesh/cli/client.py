@@ -20,8 +20,8 @@ class AgentError(Exception):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -37,9 +37,11 @@ def run_dir(node: str) -> Path:
     return from_environment(AgentConfig, node=node or None).run_dir
 
 
-def ask(directory: Path, path: str, method: str = "GET", query: Mapping[str, list[str]] | None = None) -> bytes:
+def ask(
+    directory: Path, path: str, method: str = "GET", query: Mapping[str, list[str]] | None = None, timeout: float = 0.0
+) -> bytes:
     """The body of a successful answer. Raises AgentDown or AgentError."""
-    connection = _UnixConnection(directory / "admin.sock")
+    connection = _UnixConnection(directory / "admin.sock", timeout or TIMEOUT_SECONDS)
     target = f"{path}?{urlencode(query, doseq=True)}" if query else path
     try:
         connection.request(method, target)

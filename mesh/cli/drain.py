@@ -11,6 +11,7 @@ from mesh.cli import client, hooks
 from mesh.cli.output import NodeOption, Output, OutputOption, encode, fail
 
 NAME = "drain"
+DRAIN_SECONDS_MAX = 3660.0  # the agent spreads the ends over its drain time, at most an hour
 
 
 class Drained(msgspec.Struct):
@@ -24,12 +25,15 @@ def run(
     node: NodeOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Close the bypassing connections of a pod: those that are older than its capture."""
+    """Close the bypassing connections of a pod: those that are older than its capture.
+
+    They end one by one, spread over the agent's drain time, so that clients do not all come again at once.
+    """
     directory = client.run_dir(node)
     if "/" in pod:
         namespace, _, pod = pod.partition("/")
     try:
-        answer = client.ask(directory, "/drain", "POST", {"namespace": [namespace], "pod": [pod]})
+        answer = client.ask(directory, "/drain", "POST", {"namespace": [namespace], "pod": [pod]}, DRAIN_SECONDS_MAX)
     except client.AgentDown:
         fail(hooks.sentence(directory.name))
     except client.AgentError as error:

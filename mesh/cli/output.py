@@ -9,7 +9,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-
 _WIDTH_OF_A_FILE = 1000  # columns; what is piped into grep must not be cut
 
 

@@ -6,11 +6,12 @@ read more; one last line for all. JSON has Linkerd's field names too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import groupby
 
 import msgspec
+from click import style
 
 
 class Result(StrEnum):
@@ -36,21 +37,28 @@ def success(checks: Iterable[Check]) -> bool:
     return all(check.result is not Result.ERROR for check in checks)
 
 
-def lines(checks: Sequence[Check], colour: bool = False) -> Iterator[str]:
-    def sign(result: Result) -> str:
-        from click import style
+def _sign(result: Result, colour: bool) -> str:
+    return style(_SIGN[result], fg=_COLOUR[result], bold=True) if colour else _SIGN[result]
 
-        return style(_SIGN[result], fg=_COLOUR[result], bold=True) if colour else _SIGN[result]
 
-    for category, members in groupby(checks, key=lambda check: check.category):
-        yield category
-        yield "-" * len(category)
-        for check in members:
-            yield f"{sign(check.result)} {check.description}"
-            if check.result is not Result.SUCCESS:
-                yield from (f"    {text}" for text in (check.error, check.hint) if text)
-        yield ""
-    yield f"Status check results are {sign(Result.SUCCESS if success(checks) else Result.ERROR)}"
+def _block(check: Check, colour: bool) -> Iterator[str]:
+    yield f"{_sign(check.result, colour)} {check.description}"
+    if check.result is not Result.SUCCESS:
+        yield from (f"    {text}" for text in (check.error, check.hint) if text)
+
+
+def lines(checks: Iterable[Check], colour: bool = False) -> Generator[str, None, bool]:
+    """Each line as soon as its check is known; returns whether all is well."""
+    last, bad = None, False
+    for check in checks:
+        if check.category != last:
+            yield from ("",) if last is not None else ()
+            yield from (check.category, "-" * len(check.category))
+        last, bad = check.category, bad or check.result is Result.ERROR
+        yield from _block(check, colour)
+    yield ""
+    yield f"Status check results are {_sign(Result.ERROR if bad else Result.SUCCESS, colour)}"
+    return not bad
 
 
 def machine(checks: Sequence[Check]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from mesh.capture import KernelError
+from mesh.capture.trials import Probe
 from mesh.cli import check, hooks, version
 from mesh.cli.app import app
 from mesh.cli.report import Check
@@ -106,8 +109,8 @@ def test_version(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert json.loads(seine("version", "-o", "json").output) == {"client": "1.2.3", "agent": "0.1.0"}
 
 
-def node(*found: Check) -> Iterator[Check]:
-    return iter(found or (Check("seine-node", "kernel is new enough"),))
+def node(_: str, __: bool) -> Iterator[Check]:
+    yield Check("seine-node", "kernel is new enough")
 
 
 def test_check_before_installing_asks_the_node_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +129,7 @@ def test_check_of_a_bare_node_warns_that_no_agent_runs(monkeypatch: pytest.Monke
 
 def test_check_fails_when_the_node_does(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = Check("seine-node", "bpffs is mounted", CheckResult.ERROR, "nothing is mounted at /sys/fs/bpf")
-    monkeypatch.setattr(check, "node_checks", lambda: node(bad))
+    monkeypatch.setattr(check, "node_checks", lambda *_: iter([bad]))
     result = seine("check", "--pre", "-o", "json")
     assert result.exit_code == 1
     assert json.loads(result.output)["success"] is False
@@ -140,6 +143,46 @@ def test_check_of_a_running_agent(run_dir: Path, monkeypatch: pytest.MonkeyPatch
         result = seine("check")
     assert "    down: worker 1" in result.output
     assert result.exit_code == 1
+
+
+def test_check_says_what_each_probe_of_the_node_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probes(node: str, agent_runs: bool) -> Iterator[Probe]:
+        assert (node, agent_runs) == ("n1", False)
+        yield Probe(name="good", ok=True)
+        yield Probe(name="soft", ok=False, hint="mind it", required=False)
+        yield Probe(name="hard", ok=False, hint="mend it")
+
+    monkeypatch.setattr("mesh.capture.preflight.probes", probes)
+    result = seine("check", "--pre")
+    assert result.output.splitlines()[2:7] == ["√ good", "‼ soft", "    mind it", "× hard", "    mend it"]  # noqa: RUF001
+    assert result.exit_code == 1
+
+
+def test_clean_is_refused_while_the_agent_runs(run_dir: Path) -> None:
+    run_dir.mkdir()
+    with (run_dir / "agent.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = seine("clean")
+    assert (result.exit_code, result.output) == (1, "seine: the agent of node 'n1' is running; end it first\n")
+    assert run_dir.exists()
+
+
+def test_clean_tells_what_it_removed(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir.mkdir()
+    tries: list[list[str] | None] = [["detached connect4"], None]
+
+    def clean(node: str, *_: Path) -> list[str]:
+        assert node == "n1"
+        if (found := tries.pop()) is None:
+            raise KernelError("processes in it?")  # the helper of a dead agent is about to end
+        return found
+
+    monkeypatch.setattr("mesh.capture.clean", clean)
+    monkeypatch.setattr("mesh.capture.pin_root", lambda: run_dir)
+    monkeypatch.setattr("mesh.forward.supervisor.end_workers", lambda _: [42])
+    expected = f"detached connect4\nended worker process 42\nremoved {run_dir}\n"
+    assert seine("clean").output == expected
+    assert not run_dir.exists()
 
 
 @pytest.mark.parametrize("address", ["15020", "host:port", "127.0.0.1:99999"])

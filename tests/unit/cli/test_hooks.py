@@ -22,3 +22,11 @@ def test_an_agent_is_known_by_its_lock_not_by_its_file(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert hooks.agent_runs(tmp_path)
     assert not hooks.agent_runs(tmp_path)
+
+
+def test_who_holds_the_lock_keeps_agents_away(tmp_path: Path) -> None:
+    (tmp_path / "agent.lock").touch()
+    with hooks.locked(tmp_path) as free:
+        assert free
+        assert hooks.agent_runs(tmp_path)
+    assert not hooks.agent_runs(tmp_path)
