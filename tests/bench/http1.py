@@ -35,7 +35,7 @@ class Http1(Bench):
     def __init__(self, quick: bool) -> None:
         super().__init__(quick)
         self.rate = 0.0
-        self.warm, self.full_s, self.fixed_s = (2_000, 1, 1) if quick else (20_000, 5, 5)
+        self.warm, self.full_s, self.fixed_s = (2_000, 1, 1) if quick else (20_000, 4, 4)
 
     def turn(self, peer: Peer) -> Sample:
         with running(peer):

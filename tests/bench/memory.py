@@ -1,5 +1,7 @@
 """Memory: resident when idle, and per idle connection, once kept after a request and once opaque.
 
+Idle: PSS of all the peer's processes, and the sockets they hold (Seine keeps a stock of them).
+
 Per connection: what the peer's processes (PSS) and the kernel (socket memory and slab, see proc.kernel_kib) grew by
 when CONNECTIONS connections had each made one exchange and stay open, minus the same growth in the direct run. The
 client's and the server's own processes are not counted. The key takes the dearer of the two kinds.
@@ -41,9 +43,10 @@ class Memory(Bench):
         self.count = 1000 if quick else CONNECTIONS
 
     def turn(self, peer: Peer) -> Sample:
+        sockets = proc.sockets_kib()
         with running(peer):
             time.sleep(REST_S)
-            idle = proc.pss_kib(peer.processes())
+            idle = proc.pss_kib(peer.processes()) + proc.sockets_kib() - sockets
             each = self._grown(peer) / self.count
         return {"idle_kib": idle, f"{peer.place.mode}_kib": each}
 

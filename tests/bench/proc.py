@@ -16,6 +16,7 @@ from pathlib import Path
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 PROC = Path("/proc")
+SOCKET_CACHES = {"TCP", "TCPv6", "UNIX", "UNIX-STREAM", "sock_inode_cache", "filp", "eventpoll_epi", "eventpoll_pwq"}
 GONE = (FileNotFoundError, ProcessLookupError)
 
 
@@ -67,6 +68,13 @@ def _kib(text: str, name: str) -> int:
 def pss_kib(pids: Iterable[int]) -> int:
     """Resident memory with shared pages divided among those who share them."""
     return sum(_kib((PROC / str(pid) / "smaps_rollup").read_text(), "Pss") for pid in pids)
+
+
+def sockets_kib(text: str | None = None) -> float:
+    """Kernel memory of all sockets there are, by the slab caches that hold nothing else: unlike kernel_kib it hardly
+    moves when programs start and files are read. Only differences mean something."""
+    rows = [line.split() for line in (text or (PROC / "slabinfo").read_text()).splitlines()[2:]]
+    return sum(int(row[1]) * int(row[3]) for row in rows if row[0] in SOCKET_CACHES) / 1024
 
 
 def kernel_kib() -> float:

@@ -43,5 +43,11 @@ def test_time_of_a_child_that_ended_is_its_parents() -> None:
     assert proc.process_seconds([os.getpid(), child.pid]) - before > 0.25
 
 
+def test_sockets_are_counted_by_their_own_caches() -> None:
+    head = "slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize> ...\n"
+    rows = "TCP 10 13 2048 13 8 : x\ndentry 9999 9999 192 21 1 : x\nsock_inode_cache 4 4 1024 8 2 : x\n"
+    assert proc.sockets_kib(head + rows) == 10 * 2 + 4
+
+
 def test_kernel_memory_counts_slab_and_buffers() -> None:
     assert proc.kernel_kib() > 1000

@@ -7,3 +7,10 @@ from tests.bench.peers.seine.peer import Seine
 
 class SeineShortcut(Seine):
     shortcut = "enabled"
+
+    def start(self) -> None:
+        """A short-cut that its own self-test turned off would be measured as plain Seine: refused."""
+        super().start()
+        found = self.mesh.status()["shortcut"]
+        if not found["available"]:
+            raise RuntimeError(f"the kernel short-cut is off: {found['detail'] or 'no reason given'}")
