@@ -16,6 +16,7 @@ from mesh.config import INBOUND_PORT
 from mesh.model import Direction, Workload
 from mesh.model import Pod as Enrolled
 from mesh.node import sockdiag
+from tests.kernel.capturing import Capturing, pod_address
 from tests.kit.lab import Lab, Pod
 from tests.kit.leftovers import cgroup2_root, remove_cgroup
 from tests.kit.wait import eventually
@@ -134,6 +135,21 @@ def test_sockets_of_the_fixed_cgroup_and_what_they_accept_are_ours(pods, fixed, 
         listed = list(sockdiag.connections(sock, sockdiag.ESTABLISHED, sockdiag.LISTEN))
     assert len(listed) == 3
     assert {one.cgroup_id for one in listed} == {fixed.stat().st_ino}
+
+
+def test_only_what_was_there_before_capture_is_a_bypass(undo):
+    with Lab("before") as lab:
+        client, server = lab.pod("client"), lab.pod("server")
+        old, _ = connect(client, server, server.ip, undo)
+        capture = Capturing(lab)
+        capture.know(pod_address(client.ip), pod_address(server.ip))
+        ends = [capture.enrol(client), capture.enrol(server)]
+        new = client.connect(server.ip, PORT)
+        undo += [new, ends[0].outbound.accept()[0]]
+        (outbound,) = found(client, capture.kernel.cgroup, (server.ip, 0))
+        (inbound,) = found(server, capture.kernel.cgroup, (server.ip, 0))
+        port = old.getsockname()[1]
+        assert (outbound.connection.local_port, inbound.connection.peer_port) == (port, port)
 
 
 def test_hundreds_of_connections_are_listed_whole(pods, fixed, undo):

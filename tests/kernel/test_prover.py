@@ -1,16 +1,20 @@
 """The prover looks from where the pod's own processes look, says what it saw, and survives what pods do to it.
 
-Here a greeter in the pod's namespace that owns the canary addresses stands for a mesh; the mesh itself is proven by
-test_capture and the e2e tests.
+First a greeter in the pod's namespace that owns the canary addresses stands for a mesh: what it does is in the test's
+hand. Then the real hooks, attached to the root as the agent does, and too low on purpose.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import mmap
 import os
+import select
 import socket
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,11 +22,13 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from mesh.capture.prover import Proof, prove
+from mesh.capture import Kernel, clean, pin_root
+from mesh.capture.prover import Proof, prove, state_of
 from mesh.capture.sockets import SocketFactory
 from mesh.config import CANARY_ADDRESSES, CANARY_PORT
+from mesh.model import Destination, Direction, FailMode, PodState, Workload
 from mesh.model import Pod as Enrolled
-from mesh.model import Workload
+from mesh.node import netns
 from tests.kit.lab import Lab, Pod
 from tests.kit.leftovers import cgroup2_root, remove_cgroup
 from tests.kit.spawn import Process
@@ -199,6 +205,91 @@ def test_a_frozen_pod_keeps_nobody_elses_sockets_waiting(pod, fixed):
         asyncio.run(run())
     finally:
         (pod.cgroup / "cgroup.freeze").write_text("0")
+
+
+@contextmanager
+def real_capture(lab: Lab, pod: Pod, root: Path) -> Iterator[Kernel]:
+    """The hooks attached to `root`, the pod enrolled, and a thread in the place of a worker."""
+    node, pins = f"{lab.name}-real", pin_root()
+    with ExitStack() as undo:
+        undo.callback(clean, node, pins, root)
+        kernel = Kernel.open(node, cgroup_root=root, pins=pins)
+        undo.callback(kernel.close)
+        cells = undo.enter_context(mmap.mmap(kernel.heartbeat_fd, mmap.PAGESIZE))
+        struct.pack_into("Q", cells, 0, time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 3_600_000_000_000)
+        listeners = [socket.socket(fileno=fd) for fd in asyncio.run(listeners_of(pod, kernel.cgroup))]
+        for direction, listener in zip(Direction, listeners, strict=True):
+            kernel.set_listener(0, direction, listener.fileno())
+        kernel.set_destinations({(one, CANARY_PORT): canary(one) for one in CANARY_ADDRESSES})
+        namespace = os.open(pod.netns, os.O_RDONLY)
+        undo.callback(os.close, namespace)
+        kernel.enrol(0, enrolled(pod, enrolled=True), namespace, netns.cookie(pod.netns))
+        stop = threading.Event()
+        thread = threading.Thread(target=greet, args=(listeners, stop))
+        thread.start()
+        undo.callback(thread.join)
+        undo.callback(stop.set)
+        yield kernel
+
+
+async def listeners_of(pod: Pod, cgroup: Path) -> tuple[int, int]:
+    factory = SocketFactory()
+    await factory.start(cgroup)
+    try:
+        return await factory.listeners(pod.netns)
+    finally:
+        await factory.close()
+
+
+def canary(address: str) -> Destination:
+    return Destination(address=address, port=CANARY_PORT, service=False)
+
+
+def greet(listeners: list[socket.socket], stop: threading.Event) -> None:
+    while not stop.is_set():
+        for listener in select.select(listeners, [], [], 0.02)[0]:
+            with listener.accept()[0] as one:
+                one.sendall(b"seine n1\n")
+    for listener in listeners:
+        listener.close()
+
+
+def real_proof(pod: Enrolled, kernel: Kernel) -> Proof:
+    async def run() -> Proof:
+        factory = SocketFactory()
+        await factory.start(kernel.cgroup)
+        try:
+            return await prove(pod, node="n1", factory=factory, effective=kernel.effective)
+        finally:
+            await factory.close()
+
+    return asyncio.run(run())
+
+
+def test_capture_at_the_root_is_proven(lab):
+    pod = lab.pod("captured")
+    with real_capture(lab, pod, cgroup2_root()) as kernel:
+        proof = real_proof(enrolled(pod), kernel)
+        assert proof == Proof(outbound_v4=True, outbound_v6=True, inbound=True, effective=True)
+        kernel.unenrol(0)
+        proof = real_proof(enrolled(pod), kernel)
+        assert (proof.outbound_v4, proof.outbound_v6, proof.inbound) == (False, False, False)
+    pod.remove()
+
+
+def test_capture_attached_too_low_is_leaking_although_a_probe_from_there_would_call_it_good(lab):
+    pod = lab.pod("leaking")
+    low = lab.cgroup / "low"
+    low.mkdir()
+    neighbour = low / "neighbour"
+    neighbour.mkdir()
+    with real_capture(lab, pod, low) as kernel:
+        proof = real_proof(enrolled(pod), kernel)
+        assert (proof.outbound_v4, proof.outbound_v6, proof.effective) == (False, False, False)
+        assert "hooks are not in effect" in proof.detail
+        assert state_of(proof, True, FailMode.CLOSED, 0) is PodState.LEAKING
+        assert real_proof(enrolled(pod, cgroup=str(neighbour)), kernel).good
+    pod.remove()
 
 
 @contextmanager
