@@ -7,6 +7,7 @@ else stops a run but its end or a signal, and then the lab takes everything away
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.kit.lab import Lab
 Say = Callable[[str], None]
 EXPECTED = (LoadError, TimeoutError, OSError, RuntimeError, subprocess.SubprocessError)
 STRIKES = 2
+QUICK_S = 43.0  # `--quick` ends within 45 s, and removing the lab takes one
 
 
 def kinds(bench: Bench, extra: Sequence[Path], only: Sequence[str] | None) -> dict[str, type[Peer]]:
@@ -34,25 +36,43 @@ def kinds(bench: Bench, extra: Sequence[Path], only: Sequence[str] | None) -> di
 
 class Run:
     def __init__(
-        self, bench: Bench, lab: Lab, say: Say, extra: Sequence[Path] = (), only: Sequence[str] | None = None
+        self,
+        bench: Bench,
+        lab: Lab,
+        say: Say,
+        extra: Sequence[Path] = (),
+        only: Sequence[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bench, self.lab, self.say = bench, lab, say
         self.kinds = kinds(bench, extra, only)
         self.places: dict[tuple[str, Mode], Peer] = {}
+        self.clock, self.begun = clock, clock()
         self.strikes = dict.fromkeys(self.kinds, 0)
 
     def rounds(self, count: int) -> Result:
         result = Result(self.bench, {})
         self._prepare()
         for number in range(count):
-            found: Round = {}
-            for name in turns(list(self.kinds), number):
-                if self.strikes[name] < STRIKES:
-                    self.say(f"round {number + 1}/{count}: {name}")
-                    self._turn(name, found, result)
-            result.rounds.append(self.bench.complete(found))
+            if not self._fits(number):
+                self.say(f"no time for round {number + 1}: the machine is busy")
+                break
+            self._round(number, count, result)
         result.machine = machine.facts(self._versions())
         return result
+
+    def _fits(self, number: int) -> bool:
+        """A quick run is over when another round like those before it would not end in time."""
+        spent = self.clock() - self.begun
+        return not self.bench.quick or not number or spent + spent / number < QUICK_S
+
+    def _round(self, number: int, count: int, result: Result) -> None:
+        found: Round = {}
+        for name in turns(list(self.kinds), number):
+            if self.strikes[name] < STRIKES:
+                self.say(f"round {number + 1}/{count}: {name}")
+                self._turn(name, found, result)
+        result.rounds.append(self.bench.complete(found))
 
     def _prepare(self) -> None:
         for name, kind in self.kinds.items():
