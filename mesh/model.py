@@ -174,6 +174,7 @@ class PodState(StrEnum):
     CLOSED = "closed"
     LEAKING = "leaking"
     REFUSED = "refused"
+    PENDING = "pending"  # just enrolled, not proven yet
 
 
 class Series(Value, frozen=True):

@@ -23,6 +23,7 @@ from mesh.model import Direction, PodState
 
 log = logging.getLogger("seine.agent")
 REPAIRS_KEPT = 20
+NEWCOMER_SECONDS = 0.2
 PROOFS_AT_ONCE = 8  # each holds a child process for about 10 ms
 
 
@@ -47,16 +48,27 @@ class Watch:
         self.repairs: deque[str] = deque(maxlen=REPAIRS_KEPT)
 
     async def run(self) -> None:
+        """All pods every `prove_seconds`; one that just came in, at once."""
+        due = 0.0
         while True:
-            await asyncio.gather(*(self._look(member) for member in list(self._enrolment.members.values())))
-            for uid in self._pods.keys() - self._enrolment.members.keys():
+            members = dict(self._enrolment.members)
+            for uid in self._pods.keys() - members.keys():
                 del self._pods[uid]
-            await asyncio.sleep(self._config.prove_seconds)
+            now = asyncio.get_running_loop().time()
+            everyone = now >= due
+            if everyone:
+                due = now + self._config.prove_seconds
+            await asyncio.gather(*(self._look(member) for uid, member in members.items() if everyone or self._new(uid)))
+            await asyncio.sleep(min(NEWCOMER_SECONDS, self._config.prove_seconds))
+
+    def _new(self, uid: str) -> bool:
+        return uid not in self._pods
 
     async def _look(self, member: Member) -> None:
         async with self._turn:
             proof = await self._prove(member)
-            if self._state(member, Watched(proof)) is PodState.LEAKING and self._mend(member):
+            if self._state(member, Watched(proof)) is PodState.LEAKING:
+                self._mend(member)
                 proof = await self._prove(member)
             if member.pod.workload.uid in self._enrolment.members:
                 self._pods[member.pod.workload.uid] = Watched(proof, await self._bypasses(member))
@@ -64,14 +76,13 @@ class Watch:
     async def _prove(self, member: Member) -> Proof:
         return await prove(member.pod, node=self._config.node, factory=self._factory, effective=self._kernel.effective)
 
-    def _mend(self, member: Member) -> bool:
+    def _mend(self, member: Member) -> None:
         """Put back what somebody took away: hooks, then this pod's own entries."""
         mended = self._kernel.repair()
         self._enrolment.enter(member)
         for sentence in mended:
             log.error("repaired: %s", sentence)
         self.repairs.extend(mended)
-        return True
 
     async def _bypasses(self, member: Member) -> tuple[Bypass, ...]:
         try:
@@ -90,7 +101,7 @@ class Watch:
         """State, number of connections that go past us, and a sentence when the state needs one."""
         watched = self._pods.get(member.pod.workload.uid)
         if watched is None:
-            return PodState.CAPTURED, 0, "not proven yet"
+            return PodState.PENDING, 0, "just enrolled; the first proof is on its way"
         state = self._state(member, watched)
         detail = watched.proof.detail
         if state is PodState.BYPASSING:

@@ -36,12 +36,13 @@ _HINT = {
     PodState.OPEN: "no worker carries its new connections; the agent's log says why",
     PodState.CLOSED: "no worker carries its new connections; the agent's log says why",
     PodState.LEAKING: "something between its cgroup and the root keeps our hooks away; `seine dump` has the details",
+    PodState.PENDING: "the first proof takes a second",
     PodState.REFUSED: "mend what the reason says, or take the pod out of the mesh",
 }
 
 
 def _pod(pod: PodStatus) -> Check:
-    bad = Result.WARNING if pod.state is PodState.BYPASSING else Result.ERROR
+    bad = Result.WARNING if pod.state in (PodState.BYPASSING, PodState.PENDING) else Result.ERROR
     count = f" {pod.bypassing}" if pod.state is PodState.BYPASSING else ""
     reason = "" if pod.state is PodState.CAPTURED else f"{pod.state}{count}" + (f": {pod.detail}" if pod.detail else "")
     return _check(PODS, f"{pod.namespace}/{pod.name} is captured", reason, bad, _HINT.get(pod.state, ""))

@@ -20,6 +20,7 @@ _STATE_STYLE = {
     PodState.CLOSED: "red",
     PodState.LEAKING: "bold red",
     PodState.REFUSED: "red",
+    PodState.PENDING: "cyan",
 }
 _SHARES_SHOWN_MAX = 4
 
