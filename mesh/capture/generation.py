@@ -31,8 +31,6 @@ class Generation:
         self.directory = node / pins.generation(types, declared)
         self.maps: dict[str, Map] = {}
         self.adopted = False
-        if unknown := set(fresh) ^ set(self.layouts):
-            raise KernelError(f"maps.h and the compiled maps disagree about {', '.join(sorted(unknown))}")
 
     def open(self) -> None:
         """Fill `maps`. Old generations stay until `finish`."""

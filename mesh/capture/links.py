@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from mesh.capture._bpf import ffi, lib
 from mesh.capture.objects import check, open_pin, pin
+from mesh.capture.programs import program_id
 
 
 class Links:
@@ -35,11 +37,18 @@ class Links:
 
     def target(self, name: str) -> int:
         """The cgroup id or netns inode that a link is attached to; 0: to nothing any more."""
-        return link_target(self._held[name]) if name in self._held else 0
+        return int(self._info(name).target) if name in self._held else 0
 
     def swap(self, name: str, program: int) -> bool:
         """Give a link another program; False when the link is dead."""
+        if self._info(name).program == program_id(program):
+            return True
         return int(lib.bpf_swap(self._held[name], program)) == 0
+
+    def _info(self, name: str) -> Any:
+        info = ffi.new("struct link_info *")
+        check(lib.bpf_link_info(self._held[name], info), f"cannot ask what {name} is attached to")
+        return info
 
     def ensure(self, name: str, program: int, target: int, attach: int) -> str:
         """Attached to `target` (a descriptor) with this program, and pinned. Returns what had to be mended, if any."""
@@ -68,9 +77,3 @@ class Links:
         for link in self._held.values():
             os.close(link)
         self._held.clear()
-
-
-def link_target(link: int) -> int:
-    info = ffi.new("struct link_info *")
-    check(lib.bpf_link_info(link, info), "cannot ask what a link is attached to")
-    return int(info.target)

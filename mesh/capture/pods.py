@@ -35,8 +35,7 @@ class Pods:
         other = self._slots.read(cookie.to_bytes(8, "little"))
         if other is not None and number(other) != slot:
             raise KernelError(f"the namespace of {pod.workload.name} is already enrolled as slot {number(other)}")
-        before = unpack("pod", self._pods.read(index(slot)) or b"")
-        if before.netns != cookie:
+        if unpack("pod", self._pods.read(index(slot)) or b"").netns != cookie:  # another pod's counts, not ours
             self._counters.write(index(slot), bytes(self._counters.value_size))
         self._write_rules(slot, pod)
         self._pods.write(index(slot), pack_pod(pod, cookie))
@@ -53,13 +52,11 @@ class Pods:
                 self._slots.remove(cookie.to_bytes(8, "little"))
 
     def erase(self, slot: int) -> None:
-        """The counters stay until another pod takes the slot: they may not have been read yet."""
         for direction in Direction:
             self._listeners.remove(index(slot * 2 + direction))
         for key in self._rule_keys(slot):
             self._rules.remove(key)
-        flags = unpack("pod", self._pods.read(index(slot)) or b"")
-        self._pods.write(index(slot), pack("pod", netns=flags.netns))
+        self._pods.write(index(slot), pack("pod"))
 
     def set_listener(self, slot: int, direction: Direction, fd: int) -> None:
         self._listeners.write(index(slot * 2 + direction), fd.to_bytes(8, "little"))

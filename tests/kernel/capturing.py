@@ -150,4 +150,3 @@ def set_true_client(sock: socket.socket, address: str, port: int) -> None:
 def plain(name: tuple[Any, ...]) -> tuple[str, int]:
     """A socket name without scope and flow, IPv4 unmapped."""
     return name[0].removeprefix("::ffff:"), name[1]
-

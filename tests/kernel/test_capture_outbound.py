@@ -200,7 +200,7 @@ def test_a_client_that_bound_its_port_is_captured_and_never_named_loopback(clien
     sock = client.pod.socket()
     sock.bind(("0.0.0.0", 34567))
     sock.connect((vip[0], 80))
-    carried, peer = client.outbound.accept()
+    carried, _ = client.outbound.accept()
     assert sock.getsockname() == (client.pod.ip, 34567)
     assert plain(carried.getsockname()) == (vip[0], 80)
     assert client.count("source_unbound") == 1

@@ -1,0 +1,150 @@
+"""Reconciling destinations: only differences are written, and at no moment does a destination lack its backends."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mesh.capture._bpf import lib
+from mesh.capture.destinations import Destinations, entry
+from mesh.capture.objects import KernelError, MapFull, pack, pack_address, unpack
+from mesh.model import Destination
+
+
+class FakeMap:
+    """A map in memory that can be full, and calls `watch` after each change."""
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.held: dict[bytes, bytes] = {}
+        self.room, self.writes = room, 0
+        self.watch = lambda: None
+
+    def write(self, key: bytes, value: bytes) -> None:
+        if key not in self.held and len(self.held) >= self.room:
+            raise MapFull("full")
+        self.held[key] = value
+        self.writes += 1
+        self.watch()
+
+    def remove(self, key: bytes) -> None:
+        self.held.pop(key, None)
+        self.watch()
+
+    def items(self):
+        return list(self.held.items())
+
+
+class Tables:
+    def __init__(self, destinations: int = 1 << 30, backends: int = 1 << 30) -> None:
+        self.maps = {"destinations": FakeMap(destinations), "backends": FakeMap(backends)}
+        self.table = Destinations(self.maps)
+
+    def set(self, *wanted: Destination) -> None:
+        self.table.set({(each.address, each.port): each for each in wanted})
+
+    def picks(self, address: str, port: int) -> set[bytes]:
+        """What the hook's picker could return; an assertion when a backend is missing."""
+        found = unpack("destination", self.maps["destinations"].held[pack_address(address, port)])
+        keys = [pack("backend_key", group=found.group, index=at) for at in range(found.backends)]
+        return {self.maps["backends"].held[key] for key in keys}
+
+    @property
+    def writes(self) -> int:
+        return sum(each.writes for each in self.maps.values())
+
+
+def service(address: str, *backends: tuple[str, int], port: int = 80) -> Destination:
+    return Destination(address=address, port=port, service=True, backends=backends)
+
+
+def test_kinds():
+    assert entry(service("10.0.0.1", ("10.1.0.1", 80))).kind == lib.DESTINATION_SERVICE
+    assert entry(service("10.0.0.1")).kind == lib.DESTINATION_EMPTY
+    assert entry(Destination(address="10.0.0.1", port=0, service=False)).kind == lib.DESTINATION_POD
+
+
+def test_backends_of_another_family_are_left_out_but_the_service_is_not_empty():
+    found = entry(service("10.0.0.1", ("fd00::1", 80), ("10.1.0.1", 80)))
+    assert found.backends == (pack_address("10.1.0.1", 80),)
+    assert entry(service("10.0.0.1", ("fd00::1", 80))) == (lib.DESTINATION_SERVICE, ())
+
+
+def test_the_same_again_writes_nothing():
+    tables = Tables()
+    wanted = [service("10.0.0.1", ("10.1.0.1", 80)), service("10.0.0.2")]
+    tables.set(*wanted)
+    before = tables.writes
+    tables.set(*wanted)
+    assert tables.writes == before
+
+
+def test_what_is_not_wanted_any_more_goes_with_its_backends():
+    tables = Tables()
+    tables.set(service("10.0.0.1", ("10.1.0.1", 80)), service("10.0.0.2", ("10.1.0.2", 80)))
+    tables.set(service("10.0.0.2", ("10.1.0.2", 80)))
+    assert len(tables.maps["destinations"].held) == len(tables.maps["backends"].held) == 1
+
+
+def test_a_hook_that_reads_at_any_moment_finds_a_whole_set():
+    tables, chance = Tables(), random.Random(7)
+    sets = [[(f"10.1.{n}.{m}", 80) for m in range(chance.randint(1, 9))] for n in range(30)]
+    tables.set(service("10.0.0.1", *sets[0]))
+    old = new = {pack_address(*each) for each in sets[0]}
+
+    def look() -> None:
+        assert tables.picks("10.0.0.1", 80) in (old, new)
+
+    for each in tables.maps.values():
+        each.watch = look
+    for backends in sets[1:]:
+        new = {pack_address(*each) for each in backends}
+        tables.set(service("10.0.0.1", *backends))
+        assert tables.picks("10.0.0.1", 80) == new
+        old = new
+
+
+def test_a_successor_continues_and_sweeps_orphans():
+    tables = Tables()
+    wanted = service("10.0.0.1", ("10.1.0.1", 80), ("10.1.0.2", 80))
+    tables.set(wanted)
+    tables.maps["backends"].held[pack("backend_key", group=99, index=0)] = pack_address("10.9.9.9", 9)
+    tables.table = Destinations(tables.maps)
+    before = tables.writes
+    tables.set(wanted)
+    assert tables.writes == before
+    assert len(tables.maps["backends"].held) == 2
+    tables.set(service("10.0.0.1", ("10.1.0.3", 80)))
+    assert tables.picks("10.0.0.1", 80) == {pack_address("10.1.0.3", 80)}
+    assert pack("backend_key", group=100, index=0) in tables.maps["backends"].held
+
+
+def test_a_set_that_a_crash_left_incomplete_is_written_again():
+    tables = Tables()
+    wanted = service("10.0.0.1", ("10.1.0.1", 80), ("10.1.0.2", 80))
+    tables.set(wanted)
+    del tables.maps["backends"].held[next(iter(tables.maps["backends"].held))]
+    tables.table = Destinations(tables.maps)
+    tables.set(wanted)
+    assert tables.picks("10.0.0.1", 80) == {pack_address("10.1.0.1", 80), pack_address("10.1.0.2", 80)}
+
+
+def test_a_full_table_takes_what_fits_and_says_so():
+    tables = Tables(destinations=2)
+    with pytest.raises(KernelError, match="1 of 3 destinations"):
+        tables.set(*(service(f"10.0.0.{n}") for n in range(3)))
+    assert len(tables.maps["destinations"].held) == 2
+
+
+def test_a_full_table_makes_room_first():
+    tables = Tables(destinations=2)
+    tables.set(service("10.0.0.1"), service("10.0.0.2"))
+    tables.set(service("10.0.0.3"), service("10.0.0.4"))
+    assert len(tables.maps["destinations"].held) == 2
+
+
+def test_backends_that_have_no_room_leave_no_trace():
+    tables = Tables(backends=2)
+    with pytest.raises(KernelError):
+        tables.set(service("10.0.0.1", *((f"10.1.0.{n}", 80) for n in range(3))))
+    assert tables.maps["backends"].held == tables.maps["destinations"].held == {}
