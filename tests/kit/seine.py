@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -34,6 +35,8 @@ COMMAND = Path(sys.executable).with_name("seine")
 READY_S = 20.0  # compiling BPF takes a second on an idle machine, and this one may be shared
 # Quicker than the defaults, so that tests wait less; nothing here changes what is done.
 HASTE = {"SEINE_RECONCILE_SECONDS": "0.1", "SEINE_PROVE_SECONDS": "0.5", "SEINE_LOG_LEVEL": "DEBUG"}
+
+_WORKER = re.compile(r"mesh\.worker --worker (\d+)")
 
 running: list[Mesh] = []  # for the report of a failed test
 
@@ -186,6 +189,14 @@ class Mesh:
         for pod in pods:
             self.wait_state(pod, "captured")
 
+    def wait_service(self, *names: str) -> None:
+        """Until the agent has applied the Services: asking too early leads a client to where no mesh is."""
+
+        def known() -> bool:
+            return {service["name"] for service in self.status()["services"]} >= set(names)
+
+        eventually(known, f"the Services {names} to be known")
+
     def metrics(self) -> Samples:
         return Samples(client.ask(self.run_dir, "/metrics").decode())
 
@@ -197,10 +208,14 @@ class Mesh:
     def log(self) -> str:
         return "\n".join(log.read_text(errors="replace") for log in self.logs)
 
-    def worker_pids(self) -> list[int]:
-        """By worker number, as the agent noted them; they need not be alive."""
-        files = sorted(self.run_dir.glob("worker-*.pid"), key=lambda path: int(path.stem.partition("-")[2]))
-        return [int(path.read_text()) for path in files]
+    def worker_pids(self) -> dict[int, int]:
+        """Living workers: number -> process id; asked of the machine, so that no agent is needed."""
+        found = ((_WORKER.search(command), pid) for pid, command in leftovers.marked_with(self.lab.name).items())
+        return {int(match[1]): pid for match, pid in found if match}
+
+    def wait_replaced(self, number: int, pid: int) -> None:
+        """Until another process than `pid` is that worker."""
+        eventually(lambda: self.worker_pids().get(number, pid) != pid, f"a successor of worker {number}")
 
     def worker_gauge(self, number: int, name: str) -> int:
         """What a worker holds at this moment, for instance `connections`."""
@@ -222,7 +237,7 @@ class Mesh:
     def kill_everything(self) -> float:
         """SIGKILL to the agent (which would replace workers), then to all workers."""
         self.kill_agent()
-        return max(kill_and_wait(pid) for pid in self.worker_pids())
+        return max(kill_and_wait(pid) for pid in self.worker_pids().values())
 
     def freeze(self, *pids: int) -> None:
         """SIGSTOP, and wait until they are stopped."""
