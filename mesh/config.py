@@ -19,6 +19,7 @@ OUTBOUND_PORT = 15001  # Istio's numbers, because firewalls and operators know t
 INBOUND_PORT = 15006
 CANARY_PORT = 15021  # Istio's readiness port
 CANARY_ADDRESSES = ("240.0.0.1", "100::5e1e")  # class E and the discard prefix (RFC 6666): no host ever answers there
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 WORKERS_MAX = 32  # cells of the heartbeat array
 NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")  # it becomes a directory and a cgroup name
 
@@ -79,6 +80,8 @@ class AgentConfig:
             object.__setattr__(self, "node", _own_name())
         if not NODE_NAME.fullmatch(self.node):
             raise ConfigError(f"node {self.node!r}: small letters, digits, '-' and '.', at most 63, no '-' at the ends")
+        if self.log_level not in LOG_LEVELS:
+            raise ConfigError(f"log_level is {self.log_level!r}; it must be one of {', '.join(LOG_LEVELS)}")
         check_bounds(self)
 
     @property
@@ -90,7 +93,7 @@ def check_bounds(settings: Any) -> None:
     """Raises ConfigError for the first setting outside its bounds."""
     for each in fields(settings):
         value, low, high = getattr(settings, each.name), each.metadata.get("low"), each.metadata.get("high")
-        if (low is not None and value < low) or (high is not None and value > high):
+        if (low is not None and not value >= low) or (high is not None and not value <= high):  # NaN is neither
             most = "" if high is None else f" and at most {high}"
             raise ConfigError(f"{each.name} is {value}; it must be at least {low}{most} {each.metadata['unit']}")
 

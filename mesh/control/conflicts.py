@@ -34,7 +34,7 @@ def claims(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         if not workload.host_network:
             yield from _each(workload.addresses, "address", name)
     for pod in snapshot.pods:
-        if pod.netns:
+        if pod.netns and not pod.workload.host_network:
             name = f"Pod {pod.workload.namespace}/{pod.workload.name} ({pod.workload.uid})"
             yield f"network namespace {pod.netns}", name
 

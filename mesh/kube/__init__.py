@@ -2,9 +2,10 @@
 
     objects      the raw objects, as far as we read them (msgspec partial structs)
     documents    YAML text -> plain values that know their lines, within limits
-    settings     labels, annotations and names of ports -> how Seine shall treat a pod or port
+    settings     labels and annotations -> how Seine shall treat a pod
     parse        one raw object -> checked facts, or a refusal that points at the field
     assemble     all facts -> Snapshot: who belongs to whom, and who comes too late
+    reader       one file -> facts and faults
     directory    files of a directory -> facts -> Snapshot, followed
 
 An API server as the source gives the same raw objects to `parse`; everything behind it is shared.

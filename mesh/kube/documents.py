@@ -3,7 +3,7 @@
 PyYAML's own composers recurse per level (200 000 brackets crash the interpreter, seen) and build an alias bomb in full
 as soon as somebody walks it. So this one reads libyaml's events with a stack of its own and counts values with every
 alias expanded. As kubectl does: duplicate keys are refused, timestamps stay text, yes/no/on/off are booleans, keys are
-text, an entry that is null counts as absent. Merge keys and tags are refused. JSON is YAML.
+text, an entry that is null counts as absent. Merge keys and tags are refused. JSON is YAML, but for escaped surrogates.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from mesh.config import SourceConfig
 
 STANDARD_TAG = "tag:yaml.org,2002:"
 NULLS = {"", "~", "null", "Null", "NULL"}
-TRUE = {"y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"}
-FALSE = {"n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"}
+TRUE = {"yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"}
+FALSE = {"no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"}
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,18}|0x[0-9a-fA-F]{1,16})")  # beyond 64 bits it stays text
-DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+
+TURN_EVENTS = 4096  # about 20 ms of work
 
 Value = Any  # dict[str, Value] | list[Value] | str | int | float | bool | None
 Path = tuple[str | int, ...]
@@ -71,21 +73,29 @@ class _Frame:
     key: str | None = None
 
 
-def documents(text: str, limits: SourceConfig) -> Iterator[Document]:
-    """The documents of a text, in order, empty ones left out; raises BadDocument at the first fault."""
+def documents(text: str, limits: SourceConfig) -> Iterator[Document | None]:
+    """The documents of a text, in order, empty ones left out; raises BadDocument at the first fault.
+
+    None, now and then: nothing yet, a moment to let others run.
+    """
     composer = _Composer(limits)
     try:
-        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        for count, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader), 1):
             document = composer.feed(event)
-            if document is not None:
+            if document is not None or count % TURN_EVENTS == 0:
                 yield document
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = 1 if mark is None else mark.line + 1
-        raise BadDocument(line, f"not YAML: {error.problem or error.context}") from None
+        raise BadDocument(*_syntax(error, text.count("\n"), composer.open_line)) from None
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
         raise BadDocument(line, f"not YAML: {error.reason}") from None
+
+
+def _syntax(error: yaml.MarkedYAMLError, last: int, open_line: int) -> tuple[int, str]:
+    """Line and reason. What was never closed is told where it was opened, not at the end of the text."""
+    reason = ", ".join(filter(None, ("not YAML", error.context, error.problem)))
+    lines = [mark.line for mark in (error.problem_mark, error.context_mark) if mark is not None]
+    return next((line + 1 for line in lines if line < last), open_line), reason
 
 
 class _Composer:
@@ -100,6 +110,11 @@ class _Composer:
         self._lines: dict[int, dict[str | int, int]] = {}
         self._root: Value = None
         self._line = line
+
+    @property
+    def open_line(self) -> int:
+        """Where the innermost container that is still open began."""
+        return self._stack[-1].line if self._stack else self._line
 
     def feed(self, event: yaml.Event) -> Document | None:
         mark = event.start_mark

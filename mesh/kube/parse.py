@@ -32,7 +32,7 @@ from mesh.model import Balancer, Protocol, Service, ServicePort, Workload
 from mesh.model import Value as Frozen
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-PATH_STEP = re.compile(r"\.([^.\[`]+)|\[(\d+)\]")
+PATH_STEP = re.compile(r"\.([^].\[`]+)|\[(\d+)\]")
 APP_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 VERSION_LABELS = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -103,8 +103,7 @@ def decode(value: Value, kind: str) -> objects.Object:
         path = tuple(name or int(index) for name, index in PATH_STEP.findall(where))
         if where.endswith("[...]`"):  # an entry of labels or annotations: msgspec does not say which
             path = (*path, _not_text(value, path))
-        spelled = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
-        raise BadField(path, f"{spelled}: {reason[:1].lower()}{reason[1:]}" if spelled else reason) from None
+        raise BadField(path, f"{reason[:1].lower()}{reason[1:]}") from None
 
 
 def _not_text(value: Value, path: Path) -> str:
@@ -204,11 +203,9 @@ def _vips(spec: objects.ServiceSpec) -> tuple[str, ...]:
     """Empty for a headless Service. One without any address would get it from an API server; here it is a mistake."""
     texts = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     if not texts:
-        raise BadField(("spec",), "no spec.clusterIP, and nothing assigns one here: write one, or None for headless")
+        raise BadField(("spec",), "no clusterIP, and nothing assigns one here: write one, or None for headless")
     if spec.cluster_ip and spec.cluster_ip != texts[0]:
-        raise BadField(
-            ("spec", "clusterIP"), f"clusterIP is {shown(spec.cluster_ip)} but clusterIPs[0] {shown(texts[0])}"
-        )
+        raise BadField(("spec", "clusterIP"), f"{shown(spec.cluster_ip)}, but clusterIPs[0] is {shown(texts[0])}")
     if texts == ["None"]:
         return ()
     field = "clusterIPs" if spec.cluster_ips else "clusterIP"
@@ -224,7 +221,7 @@ def parse_slice(raw: objects.EndpointSlice) -> SliceFacts | None:
     if raw.address_type == "FQDN":
         return None
     if raw.address_type not in ("IPv4", "IPv6"):
-        raise BadField(("addressType",), f"addressType is {shown(raw.address_type)}; it must be IPv4, IPv6 or FQDN")
+        raise BadField(("addressType",), f"{shown(raw.address_type)}; it must be IPv4, IPv6 or FQDN")
     namespace = _namespace(raw.metadata)
     endpoints = [_endpoint(each, raw.address_type, namespace, index) for index, each in enumerate(raw.endpoints or ())]
     tcp: list[tuple[str, int]] = []
@@ -294,20 +291,20 @@ def _port(number: int, path: Path) -> int:
 
 def _transport(text: str, path: Path) -> str:
     if text not in ("TCP", "UDP", "SCTP"):
-        raise BadField((*path, "protocol"), f"protocol is {shown(text)}; it must be TCP, UDP or SCTP")
+        raise BadField((*path, "protocol"), f"{shown(text)}; it must be TCP, UDP or SCTP")
     return text
 
 
 def _name(meta: objects.Meta) -> str:
     if not NAME.fullmatch(meta.name):
-        raise BadField(("metadata", "name"), f"metadata.name is {shown(meta.name)}; that is no name for an object")
+        raise BadField(("metadata", "name"), f"{shown(meta.name)} is no name for an object")
     return meta.name
 
 
 def _namespace(meta: objects.Meta) -> str:
     namespace = meta.namespace or "default"
     if not NAME.fullmatch(namespace):
-        raise BadField(("metadata", "namespace"), f"metadata.namespace is {shown(namespace)}; that is no name")
+        raise BadField(("metadata", "namespace"), f"{shown(namespace)} is no name for a Namespace")
     return namespace
 
 

@@ -40,8 +40,14 @@ class BadField(ValueError):
     """Which field of an object was refused, and why."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{'.'.join(map(str, path))}: {reason}")
+        super().__init__(f"{spelled(path)}: {reason}" if path else reason)
         self.path, self.reason = path, reason
+
+
+def spelled(path: Path) -> str:
+    """As people write it: spec.ports[0].port, metadata.annotations[seine.dev/fail]."""
+    steps = (f".{step}" if isinstance(step, str) and step.isalnum() else f"[{step}]" for step in path)
+    return "".join(steps).lstrip(".")
 
 
 class Settings(Value):
@@ -82,7 +88,7 @@ def choice(meta: Meta, name: str, meanings: Mapping[str, T], labels: bool = Fals
         return None
     if text not in meanings:
         path: Path = ("metadata", "labels" if labels else "annotations", name)
-        raise BadField(path, f"{name} is {shown(text)}; it must be {' or '.join(meanings)}")
+        raise BadField(path, f"{shown(text)}; it must be {' or '.join(meanings)}")
     return meanings[text]
 
 
@@ -91,7 +97,7 @@ def weight(meta: Meta) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= WEIGHT_MAX):
-        reason = f"{WEIGHT} is {shown(text)}; it must be a whole number from 1 to {WEIGHT_MAX}"
+        reason = f"{shown(text)}; it must be a whole number from 1 to {WEIGHT_MAX}"
         raise BadField(("metadata", "annotations", WEIGHT), reason)
     return int(text)
 
@@ -106,7 +112,7 @@ def ports(meta: Meta, name: str) -> frozenset[int] | None:
         first, dash, last = (side.strip() for side in part.partition("-"))
         bounds = [_port(side) for side in ((first, last) if dash else (first, first))]
         if not 1 <= bounds[0] <= bounds[1] <= 65535:
-            reason = f"{name} says {shown(part)}; it must be ports from 1 to 65535 or ranges of them, like 25,4000-4100"
+            reason = f"{shown(part)}; it must be ports from 1 to 65535 or ranges of them, like 25,4000-4100"
             raise BadField(("metadata", "annotations", name), reason)
         found.update(range(bounds[0], bounds[1] + 1))
     return frozenset(found)
@@ -124,5 +130,5 @@ def path_setting(meta: Meta, name: str, absolute: bool) -> str:
     bad = not text or "\0" in text or ".." in text.split("/") or (absolute and not text.startswith("/"))
     if bad:
         kind = "an absolute path" if absolute else "an absolute path or one relative to the cgroup2 root"
-        raise BadField(("metadata", "annotations", name), f"{name} is {shown(text)}; it must be {kind}, without '..'")
+        raise BadField(("metadata", "annotations", name), f"{shown(text)}; it must be {kind}, without '..'")
     return str(text)

@@ -1,0 +1,32 @@
+import pytest
+
+from mesh.control import conflicts
+from tests.kit.builders import pod, service, snapshot, workload
+
+
+def test_a_sound_snapshot_has_none():
+    node = [pod(name, "192.168.0.1", netns="/proc/1/ns/net", enrolled=False) for name in "xy"]
+    node = [
+        pod(each.workload.name, workload=workload(each.workload.name, "192.168.0.1", host_network=True))
+        for each in node
+    ]
+    assert conflicts(snapshot(service(), pod("a", "10.0.0.1", "fd00::1"), pod("b", "10.0.0.2"), *node)) == ()
+
+
+@pytest.mark.parametrize(
+    ("things", "sentence"),
+    [
+        ((service("a"), service("b")), "Service default/b has the address 10.96.0.10 of Service default/a"),
+        ((service("a", vip="10.0.0.1"), pod("b", "10.0.0.1")),
+         "Pod default/b (uid-b) has the address 10.0.0.1 of Service default/a"),
+        ((pod("a", "10.0.0.1"), pod("b", "10.0.0.1")),
+         "Pod default/b (uid-b) has the address 10.0.0.1 of Pod default/a (uid-a)"),
+        ((pod("a", "10.0.0.1", netns="/n"), pod("b", "10.0.0.2", netns="/n")),
+         "Pod default/b (uid-b) has the network namespace /n of Pod default/a (uid-a)"),
+        ((workload("a", "10.0.0.1", uid="7"), workload("b", "10.0.0.2", uid="7")),
+         "Pod default/b (7) has the uid 7 of Pod default/a (7)"),
+        ((pod("a", "240.0.0.1"),), "Pod default/a (uid-a) has the address 240.0.0.1 of the mesh's own probe"),
+    ],
+)  # fmt: skip
+def test_each_claim_on_what_another_has_is_a_sentence(things, sentence):
+    assert conflicts(snapshot(*things)) == (sentence,)
