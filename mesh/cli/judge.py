@@ -9,7 +9,6 @@ from mesh.model import PodState
 from mesh.observe.status import PodStatus, StatusDocument
 
 AGENT, PODS = "seine-agent", "seine-pods"
-SOURCE_AGE_SECONDS_MAX = 60.0  # the directory source looks several times a second
 
 
 def _check(category: str, description: str, error: str, bad: Result = Result.ERROR, hint: str = "") -> Check:
@@ -22,10 +21,7 @@ def agent(document: StatusDocument, cli_version: str) -> Iterator[Check]:
     down = [str(worker.worker) for worker in document.workers if not worker.up]
     none = "" if document.workers else "no worker was started"
     yield _check(AGENT, "workers are up", f"down: worker {', '.join(down)}" if down else none)
-    source = document.source
-    late = f"last read {source.age_seconds:.0f} s ago" if source.age_seconds > SOURCE_AGE_SECONDS_MAX else ""
-    yield _check(AGENT, "source of objects is read", late, hint="the last good state keeps serving")
-    errors = "\n    ".join(source.errors)
+    errors = "\n    ".join(document.source.errors)
     yield _check(AGENT, "all objects are accepted", errors, hint="what was good of them before keeps serving")
     other = "" if document.version == cli_version else f"the agent is {document.version}, this command {cli_version}"
     yield _check(AGENT, "agent and command are of one version", other, Result.WARNING, "restart the agent")

@@ -53,8 +53,9 @@ def _edge(labels: Labels, group: str, protocol: str) -> Edge | None:
         return None  # util.IsBadSourceTelemetry
     if labels["destination_service_namespace"] != UNKNOWN and labels["destination_cluster"] == UNKNOWN:
         return None  # util.IsBadDestTelemetry
-    names = (labels[name] for name in ("source_workload", "destination_service_name", "destination_workload"))
-    return Edge(*names, labels.get("request_protocol", protocol), labels.get("response_code", "-"))
+    source, destination = labels["source_workload"], labels["destination_workload"]
+    spoken, code = labels.get("request_protocol", protocol), labels.get("response_code", "-")
+    return Edge(source, labels["destination_service_name"], destination, spoken, code)
 
 
 def graph(prometheus: Prometheus, namespace: str, seconds: int) -> dict[Edge, float]:

@@ -26,12 +26,9 @@ def test_a_worker_that_is_down() -> None:
     assert failed(workers=()) == {"workers are up": (Result.ERROR, "no worker was started")}
 
 
-def test_a_source_that_is_old_or_refused_objects() -> None:
-    found = failed(source=SourceStatus(age_seconds=90, errors=("a.yaml:1: bad", "b.yaml:2: worse")))
-    assert found == {
-        "source of objects is read": (Result.ERROR, "last read 90 s ago"),
-        "all objects are accepted": (Result.ERROR, "a.yaml:1: bad\n    b.yaml:2: worse"),
-    }
+def test_objects_that_were_refused() -> None:
+    found = failed(source=SourceStatus(errors=("a.yaml:1: bad", "b.yaml:2: worse")))
+    assert found == {"all objects are accepted": (Result.ERROR, "a.yaml:1: bad\n    b.yaml:2: worse")}
 
 
 def test_another_version_is_a_warning() -> None:

@@ -66,3 +66,14 @@ def test_sparingly_forgets_rather_than_grows() -> None:
     sparingly = Sparingly(clock=lambda: 0.0)
     assert all(sparingly(key) == 0 for key in range(10_000))
     assert len(vars(sparingly)["_said"]) <= Sparingly.KEYS_MAX
+
+
+def test_on_a_terminal_lines_are_for_people() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with to_stream(stream=stream):
+        logging.getLogger("seine.agent").warning("pod %s is leaking", "web-1")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d W seine\.agent  pod web-1 is leaking\n", stream.getvalue())
