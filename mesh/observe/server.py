@@ -21,7 +21,7 @@ import msgspec
 log = logging.getLogger("seine.admin")
 
 HEAD_BYTES_MAX = 16 << 10  # what we take for one header line elsewhere; Prometheus sends 500 bytes
-CONNECTIONS_MAX = 64  # two Prometheus servers, people and a few that hang
+CONNECTIONS_MAX = 64  # per address, so that who fills the TCP port keeps nobody from the Unix socket
 REQUEST_SECONDS_MAX = 10.0
 IDLE_SECONDS_MAX = 90.0  # above Prometheus' scrape intervals, so that its connection is kept
 ANSWER_SECONDS_MAX = 30.0  # for the peer to take a large answer
@@ -129,18 +129,22 @@ class Server:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _accept(self, routes: Routes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+        own: set[asyncio.Task[None]] = set()
+
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
-            if len(self._connections) >= CONNECTIONS_MAX:
+            if len(own) >= CONNECTIONS_MAX:
                 writer.transport.abort()
                 return
+            own.add(task)
             self._connections.add(task)
             try:
                 await _serve(reader, writer, routes)
             except (OSError, EOFError, TimeoutError):
                 pass  # the peer left, or dawdled
             finally:
+                own.discard(task)
                 self._connections.discard(task)
                 writer.transport.abort() if writer.is_closing() else writer.close()
 

@@ -149,6 +149,14 @@ def test_who_dawdles_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     serve(tmp_path, scenario)
 
 
+async def talk_tcp(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(HELLO)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
 async def talk_or_refused(path: Path) -> bytes:
     try:
         return await talk(path, HELLO)
@@ -159,12 +167,14 @@ async def talk_or_refused(path: Path) -> bytes:
 def test_connections_are_limited_and_the_others_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECTIONS_MAX", 2)
 
-    async def scenario(path: Path, _: Server) -> None:
+    async def scenario(path: Path, server: Server) -> None:
         idle = [await asyncio.open_unix_connection(str(path)) for _ in range(2)]
         for reader, writer in idle:  # both count once they were answered
             writer.write(b"GET /hello HTTP/1.1\r\n\r\n")
             await reader.readuntil(b"?")
         assert await talk_or_refused(path) == b""
+        port = await server.listen_tcp("127.0.0.1", 0, ROUTES)
+        assert (await talk_tcp(port)).endswith(b"a,b"), "another address has places of its own"
         idle[0][1].close()
         while not (answer := await talk_or_refused(path)):
             await asyncio.sleep(0.01)
@@ -206,9 +216,6 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
 def test_tcp_takes_any_free_port(tmp_path: Path) -> None:
     async def scenario(_: Path, server: Server) -> None:
         port = await server.listen_tcp("127.0.0.1", 0, ROUTES)
-        stream = await asyncio.open_connection("127.0.0.1", port)
-        stream[1].write(HELLO)
-        assert (await stream[0].read()).endswith(b"a,b")
-        stream[1].close()
+        assert (await talk_tcp(port)).endswith(b"a,b")
 
     serve(tmp_path, scenario)
