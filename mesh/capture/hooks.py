@@ -66,7 +66,7 @@ class Hooks:
         self._namespaces.pop(slot, None)
 
     def adopt_pods(self, slots: Iterable[int]) -> None:
-        """Links of an earlier agent get this agent's program; those of nobody go. A dead namespace: left to the agent."""
+        """Links of an earlier agent get this agent's program; those of nobody go. Dead namespaces are the agent's."""
         expected = {link_name(slot): slot for slot in slots}
         for name in self._links.names():
             if not name.startswith(f"{POD_HOOK.name}-"):

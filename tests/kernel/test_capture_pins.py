@@ -80,6 +80,7 @@ def test_a_new_agent_adopts_what_it_finds(capture):
     vip, _ = capture.lab.vip()
     capture.know(service(vip, 80, ("10.0.0.1", 80)), pod_address("10.1.2.3"))
     app = client.pod.connect(vip, 80)
+    client.outbound.accept()[0].close()
     slots, identities = capture.kernel.slots(), {path: path.stat().st_ino for path in directory(capture.lab).rglob("*")}
     captured = client.count("captured")
     capture.kernel.close()
