@@ -1,9 +1,12 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
+from mesh import config
 from mesh.config import AgentConfig, ConfigError, SourceConfig, from_environment
+from mesh.forward.engine import EngineConfig
 
 
 @pytest.mark.parametrize("kind", [AgentConfig, SourceConfig])
@@ -15,15 +18,15 @@ def test_every_setting_says_its_unit_and_reason(kind):
 
 
 def test_defaults_are_within_their_own_bounds_and_name_this_host():
-    config = AgentConfig()
-    assert config.node
-    assert config.run_dir == Path("/run/seine") / config.node
+    chosen = AgentConfig()
+    assert chosen.node
+    assert chosen.run_dir == Path("/run/seine") / chosen.node
 
 
 def test_the_environment_is_read_and_the_command_line_wins():
     environment = {"SEINE_WORKERS": "4", "SEINE_NODE": "alpha", "SEINE_DRAIN_SECONDS": "1.5", "SEINE_SOURCE": "/x"}
-    config = from_environment(AgentConfig, environment, node="beta", workers=None)
-    assert (config.workers, config.node, config.drain_seconds, config.source) == (4, "beta", 1.5, Path("/x"))
+    chosen = from_environment(AgentConfig, environment, node="beta", workers=None)
+    assert (chosen.workers, chosen.node, chosen.drain_seconds, chosen.source) == (4, "beta", 1.5, Path("/x"))
 
 
 @pytest.mark.parametrize(
@@ -48,3 +51,16 @@ def test_a_bad_setting_is_a_sentence_that_names_it(environment, words):
 def test_a_setting_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         AgentConfig().workers = 3  # type: ignore[misc]
+
+
+def test_the_kernels_programs_state_the_same_ports():
+    source = (Path(__file__).resolve().parents[2] / "bpf/types.h").read_text()
+    for name in ("OUTBOUND_PORT", "INBOUND_PORT"):
+        (number,) = re.findall(rf"\b{name} = (\d+)", source)
+        assert int(number) == getattr(config, name)
+
+
+def test_the_engine_states_the_same_ports():
+    assert EngineConfig().outbound_port == config.OUTBOUND_PORT
+    assert EngineConfig().inbound_port == config.INBOUND_PORT
+    assert EngineConfig().canary_port == config.CANARY_PORT

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from mesh.errors import ENDINGS, MEANINGS, Flag
@@ -19,3 +22,9 @@ def test_an_ending_is_consistent(name):
         assert 400 <= ending.status < 500 or ending.status in (501, 505)
     if ending.status == 0:
         assert not ending.keep, "without an answer only a reset tells the client"
+
+
+def test_flags_are_the_engines_in_its_order():
+    source = (Path(__file__).resolve().parents[2] / "cext/stats.h").read_text()
+    listed = source.split("#define STATS_FLAGS(X)")[1].split("\n\n")[0]
+    assert re.findall(r'X\(\w+, "([^"]+)"\)', listed) == [flag.value for flag in Flag]

@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mesh.config import SourceConfig
+from mesh.kube.assemble import assemble
 from mesh.kube.reader import Reader, Reading
 
 GOOD = """\
@@ -173,3 +176,37 @@ def test_the_loop_turns_while_a_large_file_is_read(tmp_path):
         return count
 
     assert asyncio.run(turns()) >= 5
+
+
+DEMO = sorted((Path(__file__).resolve().parents[3] / "deploy/demo").glob("*.yaml"))
+SPLICES = [b"", b"\0", b"\xff", b"[", b"{", b"*x", b"&x ", b"!t ", b": ", b"- ", b"\n", b"~", b"null", b"-1", b"1e999"]
+SPLICES += [
+    b"9" * 30,
+    b"<<: ",
+    b"? ",
+    b"|\n",
+    b'"',
+    b"'",
+    b"#",
+    b"---\n",
+    b"kind: List\n",
+    b"items:\n",
+    b"true",
+    b".inf",
+]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(DEMO),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 30), st.sampled_from(SPLICES)), min_size=1, max_size=4),
+)
+def test_a_damaged_file_is_taken_or_refused_and_nothing_else(tmp_path, original, wounds):
+    content = original.read_bytes()
+    for where, cut, splice in wounds:
+        at = int(where * len(content))
+        content = content[:at] + splice + content[at + cut :]
+    reading = read(tmp_path, content)
+    lines = content.count(b"\n") + 1
+    assert all(1 <= int(each.split(":")[1]) <= lines for each in reading.errors)
+    assemble(reading.placed)
