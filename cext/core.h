@@ -60,6 +60,7 @@ struct target { /* an endpoint as learned; shared by successive plans and by the
     struct endpoint_address address;
     int32_t slot;
     uint32_t refs;
+    bool near; /* its connections are made at once, as far as we know */
 };
 
 enum speaker { SPEAKER_UNKNOWN, SPEAKER_CLIENT, SPEAKER_SERVER };
@@ -213,6 +214,7 @@ int watch_set(struct engine *, struct watch *, uint32_t wanted); /* 0 wanted: er
 void watch_mute(struct engine *, struct watch *);                /* takes it out until something is wanted */
 void watch_close(struct engine *, struct watch *, bool shared);
 void event_push(struct engine *, const struct engine_event *);
+uint64_t clock_ns(void); /* CLOCK_MONOTONIC, where the time of the batch is too coarse */
 void engine_begin(struct engine *);  /* of a command: what time is it */
 void engine_finish(struct engine *); /* of a command: timers armed, events announced, the dead buried */
 
@@ -248,7 +250,7 @@ void stock_init(struct engine *, struct pod *);
 void stock_free(struct engine *, struct pod *);
 void stock_check(struct engine *, struct pod *, int family_index); /* asks for more when low */
 int stock_take(struct engine *, struct pod *, int family_index);  /* -1: empty */
-int dial(struct engine *, struct session *, int fd); /* starts connecting: 0, or -errno */
+int dial(struct engine *, struct session *, int fd); /* 1: connected, 0: under way, or -errno */
 
 /* session.c */
 int session_start(struct engine *, int fd, bool shared, uint32_t slot, uint8_t direction,

@@ -78,6 +78,7 @@ static struct target *target_new(const struct engine_endpoint *endpoint, uint64_
     if (!target)
         return NULL;
     target->refs = 1;
+    target->near = true;
     target->id = endpoint->id;
     memcpy(target->address.ip, endpoint->address, 16);
     target->address.port = endpoint->port;

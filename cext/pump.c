@@ -12,7 +12,7 @@
 
 #define HEARTBEAT_MAP_BYTES 4096
 
-static uint64_t clock_ns(void)
+uint64_t clock_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);

@@ -12,6 +12,8 @@
 
 #include "core.h"
 
+#define FAILURE_COST 10.0
+
 static void pick(struct engine *, struct session *);
 static void on_timer(void *owner, struct timer *);
 
@@ -407,12 +409,11 @@ void session_no_socket(struct engine *e, struct session *s)
     retry(e, s);
 }
 
-/* An endpoint that refuses is not a fast one: it costs at least what an unknown one does. */
+/* An endpoint that refuses is not a fast one: for the balancer it costs ten times what an unknown one does. */
 static void dial_failed(struct engine *e, struct session *s, int error)
 {
-    double spent_ns = (double)(e->now - s->dialled_ns), least_ns = e->config.default_rtt_ms * (double)NS_PER_MS;
-    balance_observe(&s->target->load, spent_ns > least_ns ? spent_ns : least_ns, e->now,
-                    e->config.decay_ms * (double)NS_PER_MS);
+    double cost_ns = e->config.default_rtt_ms * (double)NS_PER_MS * FAILURE_COST;
+    balance_observe(&s->target->load, cost_ns, clock_ns(), e->config.decay_ms * (double)NS_PER_MS);
     switch (error) {
     case ECONNREFUSED:
     case ECONNRESET: COUNT(e, dial_refused); break;
@@ -423,21 +424,6 @@ static void dial_failed(struct engine *e, struct session *s, int error)
     }
     leg_close(e, &s->server, false);
     retry(e, s);
-}
-
-void session_dial(struct engine *e, struct session *s, int fd)
-{
-    enter(e, s, SESSION_DIALLING);
-    s->server = (struct leg){.watch = {.fd = fd, .kind = WATCH_SERVER}, .session = s, .shared = true,
-                             .born = e->batch_number};
-    s->dialled_ns = e->now;
-    int error = dial(e, s, fd);
-    if (error < 0) {
-        dial_failed(e, s, -error);
-        return;
-    }
-    timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.connect_timeout_ms));
-    session_watch(e, s);
 }
 
 /* ---- open ---- */
@@ -455,7 +441,7 @@ static void settle(struct engine *e, struct session *s)
 {
     struct leg *client = &s->client, *server = &s->server;
     bool client_done = client->ended && !client->rx, server_done = server->ended && !server->rx;
-    if (client_done && client->reset) {
+    if (client->reset && (client_done || server->reset)) {
         COUNT(e, client_reset);
         session_end(e, s, FLAG_DC, true, true);
     } else if (server_done && server->reset) {
@@ -508,7 +494,8 @@ static void server_to_client(struct engine *e, struct session *s)
 
 static void opened(struct engine *e, struct session *s)
 {
-    balance_observe(&s->target->load, (double)(e->now - s->dialled_ns), e->now, e->config.decay_ms * (double)NS_PER_MS);
+    uint64_t now = clock_ns();
+    balance_observe(&s->target->load, (double)(now - s->dialled_ns), now, e->config.decay_ms * (double)NS_PER_MS);
     enter(e, s, SESSION_OPEN);
     s->client.starved = false;
     s->active_ns = e->now;
@@ -518,6 +505,23 @@ static void opened(struct engine *e, struct session *s)
     if (s->client.rx || s->client.ended)
         client_to_server(e, s);
     settle(e, s);
+}
+
+void session_dial(struct engine *e, struct session *s, int fd)
+{
+    enter(e, s, SESSION_DIALLING);
+    s->server = (struct leg){.watch = {.fd = fd, .kind = WATCH_SERVER}, .session = s, .shared = true,
+                             .born = e->batch_number};
+    s->dialled_ns = clock_ns();
+    int result = dial(e, s, fd);
+    if (result < 0) {
+        dial_failed(e, s, -result);
+    } else if (result > 0) {
+        opened(e, s);
+    } else {
+        timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.connect_timeout_ms));
+        session_watch(e, s);
+    }
 }
 
 static void on_dialling(struct engine *e, struct session *s)

@@ -63,7 +63,7 @@ class EngineConfig:
     max_parked: int = 1024  # a burst while the agent compiles a plan; 64 KiB each at worst
     max_waiting: int = 1024  # the same for sockets
     max_buffers: int = 4096  # blocks of 64 KiB: 256 MiB per worker
-    accept_batch: int = 4  # few, so that a burst spreads over the workers
+    accept_batch: int = 1  # a burst spreads over the workers, and no accept is made in vain
     budget: int = 1024  # events per pump, about 10 ms of work: the loop must breathe
     stock_target: int = 64
     stock_low: int = 32
