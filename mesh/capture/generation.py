@@ -101,13 +101,14 @@ class Generation:
 
     def _copy(self, name: str, old: Path) -> None:
         """Entries of the old generation's map of that name, if it was not carried over."""
+        if self.maps[name] is not self.fresh[name]:
+            return
         for path in old.glob(f"{name}-*"):
             fd = open_pin(path)
-            if fd is None or self.maps[name] is not self.fresh[name]:
-                continue
-            source = Map(name, fd)
-            copy(source, self.maps[name])
-            source.close()
+            if fd is not None:
+                source = Map(name, fd)
+                copy(source, self.maps[name])
+                source.close()
 
 
 def copy(source: Map, target: Map) -> None:

@@ -111,6 +111,18 @@ def test_a_service_without_endpoints_refuses(capture, client):
     assert client.count("refused_empty") == before + 3
 
 
+def test_a_client_that_sends_its_syn_with_the_first_bytes_is_captured(client, vip):
+    with client.pod.socket() as app:
+        app.setsockopt(socket.IPPROTO_TCP, 30, 1)  # TCP_FASTOPEN_CONNECT: connect() itself sends nothing
+        app.connect((vip[0], 80))
+        app.sendall(b"request")
+        carried, _ = client.outbound.accept()
+        with carried:
+            assert plain(carried.getsockname()) == (vip[0], 80)
+            assert carried.recv(64) == b"request"
+        assert app.getpeername() == (vip[0], 80)
+
+
 def test_what_is_not_known_goes_direct_and_is_counted(capture, client):
     outside = capture.lab.pod("outside")
     before = client.count("direct_unknown")
