@@ -86,7 +86,7 @@ class Agent:
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
         self.report = Report(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch)
         self.observer = Observer(self.report.look, self.report.series)
-        self.source = DirectorySource(config.source, config.node, config.files)
+        self.source = DirectorySource(config.source, config.node, config.files, keep=config.run_dir / "source")
         self.snapshot: Snapshot | None = None
 
     async def run(self) -> None:
@@ -107,7 +107,7 @@ class Agent:
 
     async def _serve(self) -> Server:
         async def everything() -> object:
-            return dump(self.report, self.fleet, self.config.run_dir)
+            return await dump(self.report, self.fleet, self.config.run_dir)
 
         server = Server()
         await server.listen_unix(

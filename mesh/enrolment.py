@@ -17,7 +17,7 @@ import msgspec
 from mesh.capture import Kernel
 from mesh.capture.kernel import PODS_MAX
 from mesh.capture.sockets import SocketFactory
-from mesh.control import compile_destinations, compile_plans
+from mesh.control import compile_destinations, compile_plans, compile_sources
 from mesh.forward.fleet import Fleet, ServedPod
 from mesh.forward.messages import AddPod
 from mesh.model import Direction, Pod, Snapshot
@@ -119,7 +119,7 @@ class Enrolment:
     def _compile(self, snapshot: Snapshot) -> None:
         slots = {uid: member.slot for uid, member in self.members.items()}
         self._fleet.set_plans(compile_plans(snapshot, slots))
-        self._fleet.set_sources({a: w.id for w in snapshot.workloads for a in w.addresses if not w.host_network})
+        self._fleet.set_sources(compile_sources(snapshot))
         destinations = compile_destinations(snapshot)
         self._kernel.set_destinations(destinations)
         self.destinations = frozenset(destinations)

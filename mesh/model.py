@@ -123,7 +123,7 @@ class Service(Value):
 
 
 class Snapshot(Value):
-    """Everything the source knows at one moment. `errors`: sentences with file, line and reason for what was refused."""
+    """Everything the source knows at one moment. `errors`: file, line and reason of what was refused."""
 
     services: tuple[Service, ...] = ()
     workloads: tuple[Workload, ...] = ()
@@ -145,7 +145,7 @@ class Destination(Value):
 
 
 class PlanEndpoint(Value):
-    """One choice of a plan. `slot` >= 0: a pod of this node, dialled from inside its own namespace; -1: from the source's."""
+    """One choice of a plan. `slot`: the pod of this node that is dialled from inside; -1: dialled from the source's."""
 
     id: int  # Workload.id, or stable_id("address", address) where no workload is known
     address: str

@@ -7,7 +7,6 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -20,11 +19,12 @@ from mesh.forward.fleet import Fleet
 from mesh.forward.supervisor import Supervisor, Worker
 from mesh.model import Pod, PodState, Series, Snapshot
 from mesh.observe import status
+from mesh.observe.build import version
 from mesh.observe.names import names_of
 from mesh.observe.observer import Look
 from mesh.watch import Watch
 
-VERSION = version("seine-mesh")
+DUMPED_CONNECTIONS = 1000  # per worker; a bug report is read by people
 
 
 class Report:
@@ -69,13 +69,14 @@ class Report:
         errors = (*self._snapshot.errors, *(f"{uid}: {why}" for uid, why in self._enrolment.problems.items()))
         return status.StatusDocument(
             node=self._config.node,
-            version=VERSION,
+            version=version(),
             kernel=platform.release(),
             pid=os.getpid(),
             taken_at=time.time(),
             uptime_seconds=time.monotonic() - self._started,
             adopted=self._kernel.adopted,
             repairs=tuple(self._watch.repairs),
+            repairs_total=self._watch.repairs_total,
             pods=tuple(self._pod(pod, kernel) for pod in self._snapshot.pods if pod.enrolled or pod.refused),
             workers=tuple(self._worker(worker) for worker in self._supervisor.workers),
             source=status.SourceStatus(
@@ -107,7 +108,12 @@ class Report:
             captured=kernel.get("captured", 0) + kernel.get("inbound_captured", 0),
             bypassing=bypassing,
             kernel=dict(kernel),
+            stock=self._stock(member.slot),
         )
+
+    def _stock(self, slot: int) -> dict[str, int]:
+        levels = [level for worker in self._fleet.members.values() if (level := worker.stock.get(slot))]
+        return {"ipv4": sum(level.ipv4 for level in levels), "ipv6": sum(level.ipv6 for level in levels)}
 
     def _worker(self, worker: Worker) -> status.WorkerStatus:
         member = self._fleet.members.get(worker.number)
@@ -126,14 +132,16 @@ class Report:
         )
 
 
-def dump(report: Report, fleet: Fleet, run_dir: Path) -> dict[str, object]:
+async def dump(report: Report, fleet: Fleet, run_dir: Path) -> dict[str, object]:
     """For bug reports: everything that is known, as plain values."""
-    look = report.look()
+    carried = await fleet.show(DUMPED_CONNECTIONS)
     return {
-        "status": look.document,
+        "status": report.look().document,
         "run_dir": str(run_dir),
         "pods": [pod.told for pod in fleet.pods.values()],
         "plans": list(fleet.plans.values()),
-        "workers": {number: {"pid": member.pid} for number, member in fleet.members.items()},
+        "workers": {
+            number: {"pid": member.pid, "carries": carried.get(number)} for number, member in fleet.members.items()
+        },
         "series": report.series(),
     }

@@ -46,6 +46,7 @@ class Watch:
         self._pods: dict[str, Watched] = {}
         self._turn = asyncio.Semaphore(PROOFS_AT_ONCE)
         self.repairs: deque[str] = deque(maxlen=REPAIRS_KEPT)
+        self.repairs_total = 0
 
     async def run(self) -> None:
         """All pods every `prove_seconds`; one that just came in, at once."""
@@ -83,6 +84,7 @@ class Watch:
         for sentence in mended:
             log.error("repaired: %s", sentence)
         self.repairs.extend(mended)
+        self.repairs_total += len(mended)
 
     async def _bypasses(self, member: Member) -> tuple[Bypass, ...]:
         try:

@@ -119,7 +119,7 @@ class Channel:
         return payload, [self._descriptors.popleft() for _ in range(count)]
 
     def _read_some(self) -> bool:
-        """False when nothing is there now. Truncated rights (no free descriptor) show as a count that does not match."""
+        """False when nothing is there now. Rights cut short (no free descriptor) show as a wrong count."""
         try:
             data, ancillary, _, _ = self._sock.recvmsg(READ_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:

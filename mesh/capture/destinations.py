@@ -23,17 +23,27 @@ class Entry(NamedTuple):
     backends: tuple[bytes, ...]
 
 
+class Translated(NamedTuple):
+    """A destination in the kernel's terms, kept so that the next reconciliation need not translate it again."""
+
+    wanted: Destination
+    key: bytes
+    entry: Entry
+
+
 class Destinations:
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self._destinations, self._backends = maps["destinations"], maps["backends"]
         self._have: dict[bytes, Entry] = {}
         self._group: dict[bytes, int] = {}
         self._next_group = 1
+        self._translated: dict[tuple[str, int], Translated] = {}
         self._recover()
 
     def set(self, wanted: Mapping[tuple[str, int], Destination]) -> None:
         """Make the tables say what is wanted. What has no room is left out and named; all else is in effect."""
-        entries = {pack_address(*key): entry(value) for key, value in wanted.items()}
+        self._translated = {key: self._translate(key, value) for key, value in wanted.items()}
+        entries = {each.key: each.entry for each in self._translated.values()}
         changed = {key: value for key, value in entries.items() if self._have.get(key) != value}
         homeless = {key: value for key, value in changed.items() if not self._put(key, value)}
         for key in self._have.keys() - entries.keys():
@@ -41,6 +51,11 @@ class Destinations:
         left = [key for key, value in homeless.items() if not self._put(key, value)]
         if left:
             raise KernelError(f"the kernel's tables are full: {len(left)} of {len(entries)} destinations go direct")
+
+    def _translate(self, key: tuple[str, int], value: Destination) -> Translated:
+        """50 us for five backends, hence only what changed."""
+        known = self._translated.get(key)
+        return known if known and known.wanted == value else Translated(value, pack_address(*key), entry(value))
 
     def _put(self, key: bytes, value: Entry) -> bool:
         """Point one destination at its backends; False when there is no room."""

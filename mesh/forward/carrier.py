@@ -17,6 +17,7 @@ from mesh.model import Direction, Plan
 
 log = logging.getLogger("seine.worker")
 DRAIN_CHECK_SECONDS = 0.2
+LEVELS_SECONDS = 2.0
 
 
 class Carrier:
@@ -78,6 +79,8 @@ class Carrier:
                 self.engine.no_plan(connection)
             case say.Sockets():
                 self._stock(message, descriptors)
+            case say.Show(limit=limit):
+                self._show(limit)
             case say.Drain():
                 self.drain()
         self._react()
@@ -97,6 +100,7 @@ class Carrier:
             config = EngineConfig(banner=f"seine {message.node}\n".encode())
             self._engine = Engine(config, stats, heartbeat, self.worker)
             self._loop.add_reader(self._engine.fd, self._react)
+            self._tell_levels()
         _close_all(descriptors)  # the engine has them mapped, and the files are the same for every agent
 
     def _add_pod(self, message: say.AddPod, listeners: list[int]) -> None:
@@ -171,6 +175,18 @@ class Carrier:
             return
         if self._say(say.NeedSockets(slot=slot, family=family, count=count)):
             self._wanted[slot, family] = count
+
+    def _tell_levels(self) -> None:
+        if self._engine is None:
+            return
+        levels = self._engine.stock(self._pods)
+        stock = tuple(say.Level(slot=slot, ipv4=levels[slot, 4], ipv6=levels[slot, 6]) for slot in self._pods)
+        self._say(say.Levels(stock=stock))
+        self._loop.call_later(LEVELS_SECONDS, self._tell_levels)
+
+    def _show(self, limit: int) -> None:
+        connections = tuple(connection._asdict() for connection in self.engine.connections(limit))
+        self._say(say.Carried(connections=connections, live=self.engine.live()))
 
     # --- the end
 

@@ -21,6 +21,7 @@ from mesh.model import Plan
 log = logging.getLogger("seine.agent")
 PLANS_PER_MESSAGE = 500
 SOCKETS_PER_REQUEST_MAX = 250
+SHOW_SECONDS = 1.0
 
 PlanKey = tuple[str, int]
 MakeSockets = Callable[[str, int, int], Awaitable[list[int]]]  # netns path, family, count
@@ -39,6 +40,8 @@ class Member:
 
     def __init__(self, worker: int, pid: int, channel: Channel) -> None:
         self.worker, self.pid, self.channel = worker, pid, channel
+        self.stock: dict[int, say.Level] = {}  # by slot, as last told
+        self.carried: asyncio.Future[say.Carried] | None = None
 
     def say(self, message: say.Message, descriptors: list[int] | None = None) -> None:
         try:
@@ -149,10 +152,27 @@ class Fleet:
         for member in self.members.values():
             member.say(say.Synced())
 
+    async def show(self, limit: int) -> dict[int, say.Carried | None]:
+        """What each worker carries now; None for one that does not answer in time."""
+        loop = asyncio.get_running_loop()
+        asked = list(self.members.values())
+        for member in asked:
+            member.carried = loop.create_future()
+            member.say(say.Show(limit=limit))
+        futures = {member.worker: member.carried for member in asked if member.carried}
+        if futures:
+            await asyncio.wait(futures.values(), timeout=SHOW_SECONDS)
+        return {worker: future.result() if future.done() else None for worker, future in futures.items()}
+
     def _answer(self, member: Member, message: say.FromWorker) -> None:
         match message:
             case say.NeedSockets():
                 self._spawn(self._stock(member, message))
+            case say.Levels(stock=stock):
+                member.stock = {level.slot: level for level in stock}
+            case say.Carried():
+                if member.carried and not member.carried.done():
+                    member.carried.set_result(message)
             case say.NeedPlan(connection=connection, address=address, port=port):
                 plan = self.plans.get((address, port)) or self.plans.get((address, 0))
                 member.say(say.SetPlans(plans=(plan,)) if plan else say.NoPlan(connection=connection))

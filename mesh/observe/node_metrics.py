@@ -55,6 +55,6 @@ def offers(document: StatusDocument) -> Iterator[Offer]:
     yield f.SOURCE_AGE, plain(lambda: [((), document.source.age_seconds)])
     yield f.SOURCE_ERRORS, plain(lambda: [((), len(document.source.errors))])
     yield f.SHORTCUT, plain(lambda: [((), float(document.shortcut.available))])
-    yield f.REPAIRS, plain(lambda: [((), len(document.repairs))])
+    yield f.REPAIRS, plain(lambda: [((), document.repairs_total)])
     yield f.BUILD, plain(lambda: [((document.version, document.kernel, document.node), 1)])
     yield f.ISTIO_BUILD, plain(lambda: [(("seine", document.version), 1)])
