@@ -82,7 +82,7 @@ def test_a_client_reaches_the_server_and_both_see_the_addresses_they_expect(town
     assert seen["reply"]["peer"] == [own, seen["local_port"]], "the server sees the true client, port and all"
     expected = town.server.ip6 if ":" in address else town.server.ip
     assert seen["reply"]["local"] == [expected, 7000], "and that it was itself that was meant"
-    eventually(lambda: town.mesh.carried(town.client) == before + 1, "the mesh to have carried it, once")
+    town.mesh.wait_carried(town.client, before + 1)
 
 
 @pytest.mark.parametrize("way", ["go", "race"])
@@ -236,7 +236,7 @@ def test_a_pod_outside_the_mesh_is_reached_from_inside(town):
     for address, own in ((town.neighbour.ip, town.client.ip), (town.neighbour.ip6, town.client.ip6)):
         seen = apps.client(town.client, "plain", address, 7000)
         assert (seen["error"], seen["reply"]["name"], seen["reply"]["peer"][0]) == ("", "neighbour", own)
-    eventually(lambda: town.mesh.carried(town.client) == before + 2, "the mesh to have carried both")
+    town.mesh.wait_carried(town.client, before + 2)
 
 
 @pytest.mark.parametrize("outsider", ["neighbour", "stranger"])

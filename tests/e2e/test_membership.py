@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 
@@ -84,13 +83,9 @@ def test_a_pod_that_joins_again_is_captured_again(town, guest):
         town.manifests.pod(guest)
         town.mesh.wait_captured(guest)
         assert apps.client(guest, "plain", town.vip, 7000)["reply"]["peer"][0] == guest.ip
-        eventually(partial(_has_grown, town, guest, before), "it to be carried")
+        town.mesh.wait_carried(guest, before + 1)
         town.manifests.pod(guest, enrolled=False)
         eventually(lambda: not town.mesh.pod(guest), "the pod to be out")
-
-
-def _has_grown(town: Town, pod: Pod, before: int) -> bool:
-    return town.mesh.carried(pod) == before + 1
 
 
 def test_a_host_network_pod_is_refused_with_a_reason_and_goes_on_as_before(town):

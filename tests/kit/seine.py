@@ -205,6 +205,21 @@ class Mesh:
         value = self.metrics().value("seine_connections_total", direction=direction, source_workload=pod.name)
         return int(value)
 
+    def wait_carried(self, pod: Pod, count: int, direction: str = "outbound") -> None:
+        """Until exactly that many were carried, and not one more at that moment."""
+        last = 0
+
+        def enough() -> bool:
+            nonlocal last
+            last = self.carried(pod, direction)
+            return last >= count
+
+        try:
+            eventually(enough, f"{pod} to have {count} connections carried")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; they are {last}") from None
+        assert last == count
+
     def log(self) -> str:
         return "\n".join(log.read_text(errors="replace") for log in self.logs)
 
