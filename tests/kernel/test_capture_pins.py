@@ -18,7 +18,7 @@ from mesh.capture._bpf import lib
 from mesh.capture.kernel import SOURCE
 from mesh.capture.links import Links
 from mesh.capture.pins import fixed_cgroup, node_pins
-from mesh.model import FailMode
+from mesh.model import Direction, FailMode
 from tests.kernel.capturing import Capturing, Enrolled, listen, plain, pod_address, service
 from tests.kit.lab import Lab
 from tests.kit.leftovers import cgroup2_root
@@ -40,6 +40,13 @@ def capture(lab: Lab) -> Capturing:
 
 def directory(lab: Lab) -> Path:
     return node_pins(pin_root(), lab.name)
+
+
+def held(path: Path) -> int:
+    """A descriptor of what is pinned there."""
+    fd = objects.open_pin(path)
+    assert fd is not None
+    return fd
 
 
 def reaches_its_worker(client: Enrolled, address: str, port: int = 80) -> bool:
@@ -184,8 +191,8 @@ def test_an_upgrade_that_cannot_carry_the_listeners_lets_them_be_set_first(lab, 
     capture.kernel.close()
 
     def prepare(kernel: Kernel) -> None:
-        assert not kernel.has_listener(0, 0)
-        kernel.set_listener(0, 0, client.outbound.fileno())
+        assert not kernel.has_listener(0, Direction.OUTBOUND)
+        kernel.set_listener(0, Direction.OUTBOUND, client.outbound.fileno())
 
     capture.open(before_switch=prepare)
     assert reaches_its_worker(client, "10.1.2.3")
@@ -215,13 +222,13 @@ def test_a_pin_of_another_size_under_our_name_is_not_believed(lab, tmp_path):
     wrong = Kernel.open(f"{lab.name}-other", cgroup_root=cgroup2_root(), pins=pin_root(), source=source)
     rules = next(node_pins(pin_root(), f"{lab.name}-other").glob("*/port_rules-*"))
     (ours / rules.name).unlink()
-    fd = objects.open_pin(rules)
+    fd = held(rules)
     objects.pin(fd, ours / rules.name)
     os.close(fd)
     wrong.close()
     clean(f"{lab.name}-other", pin_root(), cgroup2_root())
     capture.open()
-    pinned = objects.Map("port_rules", objects.open_pin(ours / rules.name))
+    pinned = objects.Map("port_rules", held(ours / rules.name))
     pinned.close()
     assert pinned.max_entries == 16384
     assert reaches_its_worker(client, "10.1.2.3")
@@ -232,7 +239,7 @@ def test_repair_puts_back_what_was_detached_or_unpinned(capture):
     capture.know(pod_address("10.1.2.3"))
     assert capture.kernel.repair() == []
     links = directory(capture.lab) / "links"
-    fd = objects.open_pin(links / "connect4")
+    fd = held(links / "connect4")
     lib.bpf_detach(fd)
     os.close(fd)
     (links / "sockops").unlink()

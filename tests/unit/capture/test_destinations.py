@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from typing import cast
 
 import pytest
 
 from mesh.capture._bpf import lib
 from mesh.capture.destinations import Destinations, entry
-from mesh.capture.objects import KernelError, MapFull, pack, pack_address, unpack
+from mesh.capture.objects import KernelError, Map, MapFull, pack, pack_address, unpack
 from mesh.model import Destination
 
 
@@ -38,9 +40,13 @@ class FakeMap:
 class Tables:
     def __init__(self, destinations: int = 1 << 30, backends: int = 1 << 30) -> None:
         self.maps = {"destinations": FakeMap(destinations), "backends": FakeMap(backends)}
-        self.table = Destinations(self.maps)
+        self.table = self.successor()
 
-    def set(self, *wanted: Destination) -> None:
+    def successor(self) -> Destinations:
+        """What a new agent makes of the same tables."""
+        return Destinations(cast("Mapping[str, Map]", self.maps))
+
+    def want(self, *wanted: Destination) -> None:
         self.table.set({(each.address, each.port): each for each in wanted})
 
     def picks(self, address: str, port: int) -> set[bytes]:
@@ -73,23 +79,23 @@ def test_backends_of_another_family_are_left_out_but_the_service_is_not_empty():
 def test_the_same_again_writes_nothing():
     tables = Tables()
     wanted = [service("10.0.0.1", ("10.1.0.1", 80)), service("10.0.0.2")]
-    tables.set(*wanted)
+    tables.want(*wanted)
     before = tables.writes
-    tables.set(*wanted)
+    tables.want(*wanted)
     assert tables.writes == before
 
 
 def test_what_is_not_wanted_any_more_goes_with_its_backends():
     tables = Tables()
-    tables.set(service("10.0.0.1", ("10.1.0.1", 80)), service("10.0.0.2", ("10.1.0.2", 80)))
-    tables.set(service("10.0.0.2", ("10.1.0.2", 80)))
+    tables.want(service("10.0.0.1", ("10.1.0.1", 80)), service("10.0.0.2", ("10.1.0.2", 80)))
+    tables.want(service("10.0.0.2", ("10.1.0.2", 80)))
     assert len(tables.maps["destinations"].held) == len(tables.maps["backends"].held) == 1
 
 
 def test_a_hook_that_reads_at_any_moment_finds_a_whole_set():
     tables, chance = Tables(), random.Random(7)
     sets = [[(f"10.1.{n}.{m}", 80) for m in range(chance.randint(1, 9))] for n in range(30)]
-    tables.set(service("10.0.0.1", *sets[0]))
+    tables.want(service("10.0.0.1", *sets[0]))
     old = new = {pack_address(*each) for each in sets[0]}
 
     def look() -> None:
@@ -99,7 +105,7 @@ def test_a_hook_that_reads_at_any_moment_finds_a_whole_set():
         each.watch = look
     for backends in sets[1:]:
         new = {pack_address(*each) for each in backends}
-        tables.set(service("10.0.0.1", *backends))
+        tables.want(service("10.0.0.1", *backends))
         assert tables.picks("10.0.0.1", 80) == new
         old = new
 
@@ -107,14 +113,14 @@ def test_a_hook_that_reads_at_any_moment_finds_a_whole_set():
 def test_a_successor_continues_and_sweeps_orphans():
     tables = Tables()
     wanted = service("10.0.0.1", ("10.1.0.1", 80), ("10.1.0.2", 80))
-    tables.set(wanted)
+    tables.want(wanted)
     tables.maps["backends"].held[pack("backend_key", group=99, index=0)] = pack_address("10.9.9.9", 9)
-    tables.table = Destinations(tables.maps)
+    tables.table = tables.successor()
     before = tables.writes
-    tables.set(wanted)
+    tables.want(wanted)
     assert tables.writes == before
     assert len(tables.maps["backends"].held) == 2
-    tables.set(service("10.0.0.1", ("10.1.0.3", 80)))
+    tables.want(service("10.0.0.1", ("10.1.0.3", 80)))
     assert tables.picks("10.0.0.1", 80) == {pack_address("10.1.0.3", 80)}
     assert pack("backend_key", group=100, index=0) in tables.maps["backends"].held
 
@@ -122,29 +128,29 @@ def test_a_successor_continues_and_sweeps_orphans():
 def test_a_set_that_a_crash_left_incomplete_is_written_again():
     tables = Tables()
     wanted = service("10.0.0.1", ("10.1.0.1", 80), ("10.1.0.2", 80))
-    tables.set(wanted)
+    tables.want(wanted)
     del tables.maps["backends"].held[next(iter(tables.maps["backends"].held))]
-    tables.table = Destinations(tables.maps)
-    tables.set(wanted)
+    tables.table = tables.successor()
+    tables.want(wanted)
     assert tables.picks("10.0.0.1", 80) == {pack_address("10.1.0.1", 80), pack_address("10.1.0.2", 80)}
 
 
 def test_a_full_table_takes_what_fits_and_says_so():
     tables = Tables(destinations=2)
     with pytest.raises(KernelError, match="1 of 3 destinations"):
-        tables.set(*(service(f"10.0.0.{n}") for n in range(3)))
+        tables.want(*(service(f"10.0.0.{n}") for n in range(3)))
     assert len(tables.maps["destinations"].held) == 2
 
 
 def test_a_full_table_makes_room_first():
     tables = Tables(destinations=2)
-    tables.set(service("10.0.0.1"), service("10.0.0.2"))
-    tables.set(service("10.0.0.3"), service("10.0.0.4"))
+    tables.want(service("10.0.0.1"), service("10.0.0.2"))
+    tables.want(service("10.0.0.3"), service("10.0.0.4"))
     assert len(tables.maps["destinations"].held) == 2
 
 
 def test_backends_that_have_no_room_leave_no_trace():
     tables = Tables(backends=2)
     with pytest.raises(KernelError):
-        tables.set(service("10.0.0.1", *((f"10.1.0.{n}", 80) for n in range(3))))
+        tables.want(service("10.0.0.1", *((f"10.1.0.{n}", 80) for n in range(3))))
     assert tables.maps["backends"].held == tables.maps["destinations"].held == {}

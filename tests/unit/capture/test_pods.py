@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mesh.capture._bpf import lib
 from mesh.capture.objects import text, unpack
 from mesh.capture.pods import pack_pod
 from mesh.model import FailMode, Pod, Workload
 
 
-def packed(*addresses: str, **settings: object):
+def packed(*addresses: str, **settings: Any) -> Any:
     workload = Workload(uid="u", namespace="n", name="p", addresses=addresses)
     return unpack("pod", pack_pod(Pod(workload=workload, netns="/run/netns/p", **settings), 77))
 
