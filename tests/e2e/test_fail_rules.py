@@ -93,6 +93,7 @@ def assert_only_in_flight_was_lost(result: apps.LoadResult, harmed_at: float) ->
 
 def load_on_both_workers(town: Town) -> tuple[apps.Load, list[int]]:
     """A load, and how many connections each worker has of it; a worker that has just begun may have had none yet."""
+    held: list[int] = []
     for _ in range(5):
         load = apps.Load(town.client, town.vip, 7000, kept=32, per_second=50)
         load.flows(exchanges=5, fresh=5)
@@ -179,7 +180,7 @@ def test_fifty_new_connections_after_the_agents_death_and_its_successor_adopts(t
 
 
 def test_an_agent_is_restarted_under_traffic_without_a_loss(town):
-    load = apps.Load(town.client, town.vip, 7000, kept=8, per_second=10)
+    load = apps.Load(town.client, town.vip, 7000, kept=8, per_second=20)
     load.flows(fresh=2)
     workers, before = town.mesh.worker_pids(), town.mesh.carried(town.client)
     town.mesh.agent.stop(signal.SIGTERM)
@@ -190,6 +191,7 @@ def test_an_agent_is_restarted_under_traffic_without_a_loss(town):
     assert (result.broken, result.failed_fresh) == ([], [])
     assert town.mesh.worker_pids() == workers
     assert town.mesh.carried(town.client) > before, "counters go on where they were"
+    assert outcomes(town.client, town.vip, 200) == ["server"] * 200, "more than any stock: the successor fills it up"
 
 
 def test_what_changed_while_no_agent_ran_is_made_up_for(town):
