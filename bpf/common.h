@@ -55,6 +55,24 @@ static inline bool beating(void)
     return beat && max && *beat && (s64)(bpf_ktime_get_ns() - *beat) <= (s64)*max;
 }
 
+/*
+ * A client that has bound a port but no address cannot be given the pod's by connect, so the kernel took a loopback
+ * one. Replaces that by the pod's; false when there is nothing to replace.
+ */
+static inline bool as_pod(struct bpf_sock_addr *ctx, u32 *ip)
+{
+    u64 netns = bpf_get_netns_cookie(ctx);
+    u32 *slot = is_loopback(ip) ? slots.lookup(&netns) : 0;
+    struct pod *pod = slot ? pods.lookup(slot) : 0;
+    if (!pod)
+        return false;
+    if (is_ip4(ip))
+        ip[3] = pod->ip4;
+    else
+        __builtin_memcpy(ip, pod->ip6, sizeof(pod->ip6));
+    return true;
+}
+
 static inline bool skipped(u32 slot, u8 direction, u16 port)
 {
     struct port_rule rule = {.slot = slot, .port = port, .direction = direction};

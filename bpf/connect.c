@@ -182,7 +182,7 @@ int connect4(struct bpf_sock_addr *ctx)
     if (route.source[3] && !sk->src_ip4) {
         struct sockaddr_in source = {.sin_family = FAMILY_IP4, .sin_addr.s_addr = route.source[3]};
         if (bpf_bind(ctx, (struct sockaddr *)&source, sizeof(source)))
-            count(route.slot, REASON_SOURCE_UNBOUND); /* the app has bound a port: see getsockname.c */
+            count(route.slot, REASON_SOURCE_UNBOUND); /* the app has bound a port: see as_pod */
     }
     ctx->user_ip4 = route.to.ip[3];
     apart();

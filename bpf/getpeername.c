@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * getpeername() and accept(): an app sees the address it asked for, and the true client of a connection that we
- * carried to it. Attached to the cgroup root; sockets without a note are left alone.
+ * carried to it; a worker never sees a client of its pod as loopback (as_pod). Attached to the cgroup root; sockets
+ * without a note are left alone.
  */
 #include "common.h"
 
-static inline struct note *peer_of(struct bpf_sock *sk)
+/* What to answer, or false to leave the kernel's answer (`now`) alone. */
+static inline bool peer_of(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct address *now)
 {
     struct note *note = notes.sk_storage_get(sk, 0, 0);
-    if (note && (note->kind == NOTE_CAPTURED || note->kind == NOTE_DIRECT || note->kind == NOTE_PROXIED))
-        return note;
-    return 0;
+    if (!note)
+        return false;
+    if (note->kind == NOTE_ACCEPTED)
+        return as_pod(ctx, now->ip);
+    if (note->kind != NOTE_CAPTURED && note->kind != NOTE_DIRECT && note->kind != NOTE_PROXIED)
+        return false;
+    *now = note->address;
+    return true;
 }
 
 int getpeername4(struct bpf_sock_addr *ctx)
@@ -18,12 +25,14 @@ int getpeername4(struct bpf_sock_addr *ctx)
     struct bpf_sock *sk = ctx->sk;
     if (!sk)
         return PASS;
-    struct note *note = peer_of(sk);
-    if (!note || !is_ip4(note->address.ip)) /* an IPv6 client cannot be shown to an IPv4-only app */
+    struct address now = {};
+    set_ip4(now.ip, ctx->user_ip4);
+    now.port = bpf_ntohs((u16)ctx->user_port);
+    if (!peer_of(ctx, sk, &now) || !is_ip4(now.ip)) /* an IPv6 client cannot be shown to an IPv4-only app */
         return PASS;
-    ctx->user_ip4 = note->address.ip[3];
+    ctx->user_ip4 = now.ip[3];
     apart();
-    ctx->user_port = bpf_htons(note->address.port);
+    ctx->user_port = bpf_htons(now.port);
     return PASS;
 }
 
@@ -32,17 +41,22 @@ int getpeername6(struct bpf_sock_addr *ctx)
     struct bpf_sock *sk = ctx->sk;
     if (!sk)
         return PASS;
-    struct note *note = peer_of(sk);
-    if (!note)
+    struct address now = {};
+    now.ip[0] = ctx->user_ip6[0];
+    now.ip[1] = ctx->user_ip6[1];
+    now.ip[2] = ctx->user_ip6[2];
+    now.ip[3] = ctx->user_ip6[3];
+    now.port = bpf_ntohs((u16)ctx->user_port);
+    if (!peer_of(ctx, sk, &now))
         return PASS;
-    ctx->user_ip6[0] = note->address.ip[0];
+    ctx->user_ip6[0] = now.ip[0];
     apart();
-    ctx->user_ip6[1] = note->address.ip[1];
+    ctx->user_ip6[1] = now.ip[1];
     apart();
-    ctx->user_ip6[2] = note->address.ip[2];
+    ctx->user_ip6[2] = now.ip[2];
     apart();
-    ctx->user_ip6[3] = note->address.ip[3];
+    ctx->user_ip6[3] = now.ip[3];
     apart();
-    ctx->user_port = bpf_htons(note->address.port);
+    ctx->user_port = bpf_htons(now.port);
     return PASS;
 }

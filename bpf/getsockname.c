@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * getsockname(): a socket accepted by our outbound listener answers the original destination, which is how a worker
- * learns it without the right to call bpf(). And a captured client that had bound a port but no address (so that
- * connect could not bind the pod's) says the pod's address instead of loopback. Attached to the cgroup root; all
- * other sockets are left alone.
+ * learns it without the right to call bpf(). And a captured client never says loopback (as_pod). Attached to the
+ * cgroup root; all other sockets are left alone.
  */
 #include "common.h"
 
@@ -17,18 +16,7 @@ static inline bool name_of(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struc
         *now = note->address;
         return true;
     }
-    if (note->kind != NOTE_CAPTURED || !is_loopback(now->ip))
-        return false;
-    u64 netns = bpf_get_netns_cookie(ctx);
-    u32 *slot = slots.lookup(&netns);
-    struct pod *pod = slot ? pods.lookup(slot) : 0;
-    if (!pod)
-        return false;
-    if (is_ip4(now->ip))
-        now->ip[3] = pod->ip4;
-    else
-        __builtin_memcpy(now->ip, pod->ip6, sizeof(now->ip));
-    return true;
+    return note->kind == NOTE_CAPTURED && as_pod(ctx, now->ip);
 }
 
 int getsockname4(struct bpf_sock_addr *ctx)

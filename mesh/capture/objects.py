@@ -18,7 +18,7 @@ from typing import Any
 from mesh.capture._bpf import ffi, lib
 
 
-class KernelError(Exception):
+class KernelError(RuntimeError):
     """The kernel refused something; the text is a sentence for the operator."""
 
 

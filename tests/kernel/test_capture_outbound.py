@@ -208,16 +208,20 @@ def test_a_family_that_the_pod_lacks_fails_as_without_a_mesh(capture, vip):
         only4.outbound.accept()[0].close()
 
 
-def test_a_client_that_bound_its_port_is_captured_and_never_named_loopback(client, vip):
-    sock = client.pod.socket()
-    sock.bind(("0.0.0.0", 34567))
-    sock.connect((vip[0], 80))
-    carried, _ = client.outbound.accept()
-    assert sock.getsockname() == (client.pod.ip, 34567)
-    assert plain(carried.getsockname()) == (vip[0], 80)
-    assert client.count("source_unbound") == 1
-    sock.close()
-    carried.close()
+@pytest.mark.parametrize(("family", "port"), [("IPv4", 34567), ("IPv6", 34568), ("v4-mapped", 34569)])
+def test_a_client_that_bound_its_port_is_captured_and_nobody_calls_it_loopback(client, vip, family, port):
+    before = client.count("source_unbound")
+    own = client.pod.ip6 if family == "IPv6" else client.pod.ip
+    address = {"IPv4": vip[0], "IPv6": vip[1], "v4-mapped": f"::ffff:{vip[0]}"}[family]
+    with client.pod.socket(socket.AF_INET if family == "IPv4" else socket.AF_INET6) as sock:
+        sock.bind(("", port))
+        sock.connect((address, 80))
+        carried, peer = client.outbound.accept()
+        with carried:
+            assert plain(sock.getsockname()) == (own, port)
+            assert plain(peer) == plain(carried.getpeername()) == (own, port)
+            assert plain(carried.getsockname()) == plain((address, 80))
+    assert client.count("source_unbound") == before + 1
 
 
 def test_a_socket_that_fails_and_connects_elsewhere_forgets_what_it_asked_first(capture, client, vip):
