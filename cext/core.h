@@ -239,6 +239,7 @@ uint64_t source_of(const struct engine *, const uint8_t ip[16]); /* 0: unknown *
 void sources_free(struct engine *);
 
 /* listen.c: pods, their listeners, accepting */
+void turn_away(int fd); /* closes with a reset: it was not meant for us, or we have no room for it */
 struct pod *pod_find(const struct engine *, uint32_t slot);
 void listener_ready(struct engine *, struct listener *);
 void listeners_bury(struct engine *);

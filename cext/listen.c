@@ -126,8 +126,7 @@ int engine_add_listener(engine *e, uint32_t slot, uint8_t direction, int fd)
     return result;
 }
 
-/* Closed with a reset: what comes here was not meant for us, or we have no room for it. */
-static void turn_away(int fd)
+void turn_away(int fd)
 {
     struct linger now = {.l_onoff = 1, .l_linger = 0};
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);

@@ -148,7 +148,8 @@ int engine_pump(engine *e, struct engine_event *events, int capacity)
     int count;
     COUNT(e, pumps);
     do {
-        count = epoll_wait(e->epoll, e->batch, BATCH, 0);
+        uint32_t left = e->config.budget - handled;
+        count = epoll_wait(e->epoll, e->batch, left < BATCH ? (int)left : BATCH, 0);
         e->now = clock_ns();
         e->batch_number++;
         for (int i = 0; i < count; i++)
@@ -239,7 +240,7 @@ static bool start(struct engine *e, const struct engine_config *config, int stat
 
 engine *engine_new(const struct engine_config *config, int stats_fd, int heartbeat_fd, uint32_t worker)
 {
-    if (config->banner_bytes > ENGINE_BANNER_MAX || config->stock_target > STOCK_MAX ||
+    if (config->banner_bytes > ENGINE_BANNER_MAX || config->stock_target > STOCK_MAX || config->budget == 0 ||
         1 + worker >= HEARTBEAT_MAP_BYTES / sizeof(uint64_t)) {
         errno = EINVAL;
         return NULL;

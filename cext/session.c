@@ -328,11 +328,12 @@ void engine_no_plan(engine *e, uint64_t connection)
 int session_start(struct engine *e, int fd, bool shared, uint32_t slot, uint8_t direction,
                   const struct endpoint_address *peer, const struct endpoint_address *asked)
 {
-    struct session *s = e->counters[COUNTER_connections] < e->config.max_connections ? session_new(e) : NULL;
+    bool room = e->counters[COUNTER_connections] < e->config.max_connections;
+    struct session *s = room ? session_new(e) : NULL;
     if (!s) {
-        COUNT(e, no_memory);
-        close(fd);
-        return -EAGAIN;
+        e->counters[room ? COUNTER_no_memory : COUNTER_accept_limited]++;
+        turn_away(fd);
+        return room ? -ENOMEM : -EAGAIN;
     }
     s->client = (struct leg){.watch = {.fd = fd, .kind = WATCH_CLIENT}, .session = s, .shared = shared,
                              .born = e->batch_number};

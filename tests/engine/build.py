@@ -1,0 +1,51 @@
+"""Compiles the engine's C for tests: the extension with sanitizers, and its pure files as a plain library."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+CEXT = ROOT / "cext"
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1")
+PURE = ("balance.c", "detect.c", "timer.c")
+
+
+def build_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_engine", CEXT / "build_engine.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compile_shared(output: Path, sources: list[Path], *flags: str) -> Path:
+    clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # or gcc's own leaks count
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", *flags, f"-I{CEXT}", "-o", str(output), *map(str, sources), "-lm"],
+        check=True,
+        env=clean,
+    )
+    return output
+
+
+def sanitized_engine(folder: Path) -> Path:
+    """The same sources and flags as in use, plus ASan and UBSan."""
+    script = build_script()
+    generated = folder / "_engine.c"
+    script.ffi.emit_c_code(str(generated))
+    sources = [generated, *(CEXT / f"{name}.c" for name in script.SOURCES)]
+    include = f"-I{sysconfig.get_path('include')}"
+    return compile_shared(folder / "_engine.so", sources, *script.FLAGS, *SANITIZE, include)
+
+
+def pure_library(folder: Path) -> Path:
+    """The files that need no kernel, with tests/engine/pure.c; sanitized when the running test process is."""
+    flags = build_script().FLAGS[:-1] + (SANITIZE if os.environ.get("SEINE_TEST_ENGINE") else ())
+    sources = [Path(__file__).with_name("pure.c"), *(CEXT / name for name in PURE)]
+    return compile_shared(folder / "pure.so", sources, *flags)
