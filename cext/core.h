@@ -246,33 +246,60 @@ void listeners_bury(struct engine *);
 void listeners_stop(struct engine *);
 void pods_free(struct engine *);
 
-/* stock.c: sockets to dial with, and dialling */
+/* stock.c: sockets to dial with */
 void stock_init(struct engine *, struct pod *);
 void stock_free(struct engine *, struct pod *);
 void stock_check(struct engine *, struct pod *, int family_index); /* asks for more when low */
 int stock_take(struct engine *, struct pod *, int family_index);  /* -1: empty */
-int dial(struct engine *, struct session *, int fd); /* 1: connected, 0: under way, or -errno */
 
-/* session.c */
-int session_start(struct engine *, int fd, bool shared, uint32_t slot, uint8_t direction,
-                  const struct endpoint_address *peer, const struct endpoint_address *asked);
+/* session.c: the table of sessions, their states, and their end */
+struct session *session_new(struct engine *); /* NULL: no memory */
 struct session *session_find(const struct engine *, uint64_t id);
+void session_enter(struct engine *, struct session *, enum session_state); /* leaves its queue, stops its timer */
+void session_watch(struct engine *, struct session *); /* may end it */
 void session_event(struct engine *, struct leg *, uint32_t events);
-void session_route(struct engine *, struct session *); /* looks for its plan, goes on or parks */
-void session_use(struct engine *, struct session *, struct plan *); /* takes a reference */
-void session_dial(struct engine *, struct session *, int fd); /* with the socket it waited for */
-void session_no_socket(struct engine *, struct session *);
-void session_watch(struct engine *, struct session *);
+void session_count_opened(struct engine *, struct session *); /* once, when what it speaks is known */
 void session_end(struct engine *, struct session *, enum flag, bool reset_client, bool reset_server);
+void session_give_up(struct engine *, struct session *, enum flag); /* resets both sides */
+void session_leave_target(struct session *);
+void leg_close(struct engine *, struct leg *, bool reset);
 void sessions_init(struct engine *);
 void sessions_bury(struct engine *);
 void sessions_feed(struct engine *); /* the starved, when blocks are free again */
 void sessions_free(struct engine *);
 
+/* Below, a function that moves a session on may end it: its callers do not touch it afterwards. */
+
+/* start.c: plan and first bytes */
+int session_start(struct engine *, int fd, bool shared, uint32_t slot, uint8_t direction,
+                  const struct endpoint_address *peer, const struct endpoint_address *asked);
+void session_use(struct engine *, struct session *, struct plan *); /* takes a reference */
+void session_look(struct engine *, struct session *); /* at the client's bytes; undecided while more could tell */
+void session_decide(struct engine *, struct session *, enum detected);
+void start_client_event(struct engine *, struct session *);
+void start_timeout(struct engine *, struct session *);
+
+/* dial.c: endpoint, socket, connecting */
+void dial_begin(struct engine *, struct session *);
+void dial_with(struct engine *, struct session *, int fd); /* the socket it waited for */
+void dial_without_socket(struct engine *, struct session *); /* there will be none */
+void dial_event(struct engine *, struct session *);
+void dial_timeout(struct engine *, struct session *);
+
+/* tunnel.c: an open session whose bytes are carried as they are */
+void tunnel_begin(struct engine *, struct session *);
+void tunnel_event(struct engine *, struct leg *, uint32_t events);
+void tunnel_timeout(struct engine *, struct session *);
+
 /* flow.c: bytes from one leg to the other */
 void leg_fill(struct engine *, struct leg *); /* reads once into what room its block has */
 void leg_flow(struct engine *, struct leg *from, struct leg *to);
 void leg_drop(struct engine *, struct leg *); /* forgets the bytes under way */
+
+static inline bool leg_has_room(const struct leg *leg)
+{
+    return !leg->rx || leg->rx->end < sizeof leg->rx->bytes;
+}
 
 static inline bool address_is_v4(const uint8_t ip[16])
 {

@@ -119,7 +119,7 @@ static void continue_file(struct stats *stats)
 
 static void make_file(struct stats *stats)
 {
-    memset(stats->file, 0, STATS_SERIES_OFFSET);
+    memset(stats->file, 0, STATS_SERIES_OFFSET + sizeof(struct series)); /* a series is cleared when it is added */
     stats->file->series_count = 1;
     stats->file->version = STATS_VERSION;
     stats->file->layout = engine_stats_layout();
@@ -136,7 +136,7 @@ struct stats *stats_open(int fd)
     struct stat info;
     if (fstat(fd, &info) < 0)
         return NULL;
-    if ((size_t)info.st_size != FILE_BYTES && (ftruncate(fd, 0) < 0 || ftruncate(fd, FILE_BYTES) < 0))
+    if ((size_t)info.st_size != FILE_BYTES && ftruncate(fd, FILE_BYTES) < 0)
         return NULL;
     struct stats *stats = calloc(1, sizeof *stats);
     if (!stats)

@@ -1,14 +1,10 @@
 /* The stock: unconnected sockets made in a pod's namespace by the agent, so that dialling needs nobody's help, and
  * what a worker lives on while the agent is away. Who finds it empty waits its turn until the connect timeout. */
 #include <errno.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core.h"
 
-#define NOTE_LEVEL 0x5e1e    /* our private level of set/getsockopt, answered by a hook on the fixed cgroup */
-#define NOTE_TRUE_CLIENT 1
 #define ASK_AGAIN_NS (1000 * NS_PER_MS)
 
 void stock_init(struct engine *e, struct pod *pod)
@@ -25,7 +21,7 @@ static void fail_waiters(struct engine *e, struct stock *stock)
     struct list all, *link;
     list_move(&stock->waiters, &all);
     while ((link = list_shift(&all)))
-        session_no_socket(e, container_of(link, struct session, queued));
+        dial_without_socket(e, container_of(link, struct session, queued));
 }
 
 void stock_free(struct engine *e, struct pod *pod)
@@ -71,7 +67,7 @@ static void put(struct engine *e, struct stock *stock, int fd)
 {
     struct list *link = list_shift(&stock->waiters);
     if (link) {
-        session_dial(e, container_of(link, struct session, queued), fd);
+        dial_with(e, container_of(link, struct session, queued), fd);
     } else if (stock->count < STOCK_MAX) {
         stock->fds[stock->count++] = fd;
         COUNT(e, stock);
@@ -108,59 +104,4 @@ uint32_t engine_stock(const engine *e, uint32_t slot, uint8_t family)
 {
     const struct pod *pod = pod_find(e, slot);
     return pod ? pod->stock[family == 6].count : 0;
-}
-
-/* Tells the kernel who the client is, so that the app sees it. Without the hook (tests, other modes) it sees us. */
-static void note_client(struct engine *e, int fd, const struct endpoint_address *peer)
-{
-    struct sockaddr_in6 client = {.sin6_family = AF_INET6, .sin6_port = htons(peer->port)};
-    memcpy(&client.sin6_addr, peer->ip, 16);
-    if (setsockopt(fd, NOTE_LEVEL, NOTE_TRUE_CLIENT, &client, sizeof client) == 0)
-        return;
-    if (errno == ENOPROTOOPT || errno == EOPNOTSUPP)
-        COUNT(e, note_unsupported);
-    else
-        COUNT(e, note_failed);
-}
-
-static socklen_t fill_address(const struct endpoint_address *from, uint16_t port, struct sockaddr_storage *to)
-{
-    if (address_is_v4(from->ip)) {
-        struct sockaddr_in *four = (struct sockaddr_in *)to;
-        *four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
-        memcpy(&four->sin_addr, from->ip + 12, 4);
-        return sizeof *four;
-    }
-    struct sockaddr_in6 *six = (struct sockaddr_in6 *)to;
-    *six = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    memcpy(&six->sin6_addr, from->ip, 16);
-    return sizeof *six;
-}
-
-/* Within a node the handshake is over when connect returns, which a second call tells: it saves an event, a
- * getsockopt and an epoll_ctl per connection. An endpoint that is further away is not asked again. */
-static int check_connected(struct target *target, int fd, const struct sockaddr *address, socklen_t length)
-{
-    if (!target->near)
-        return 0;
-    if (connect(fd, address, length) == 0)
-        return 1;
-    if (errno != EALREADY)
-        return -errno;
-    target->near = false;
-    return 0;
-}
-
-int dial(struct engine *e, struct session *s, int fd)
-{
-    struct target *target = s->target;
-    struct sockaddr_storage address;
-    uint16_t port = target->address.port ? target->address.port : s->asked.port;
-    socklen_t length = fill_address(&target->address, port, &address);
-    if (target->slot >= 0)
-        note_client(e, fd, &s->peer);
-    COUNT(e, dialled);
-    if (connect(fd, (struct sockaddr *)&address, length) == 0)
-        return 1;
-    return errno == EINPROGRESS ? check_connected(target, fd, (struct sockaddr *)&address, length) : -errno;
 }

@@ -1,0 +1,179 @@
+/* Which endpoint, with which socket, and connecting to it; another endpoint when that fails. */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "core.h"
+
+#define FAILURE_COST 10.0
+#define NOTE_LEVEL 0x5e1e /* our private level of set/getsockopt, answered by a hook on the fixed cgroup */
+#define NOTE_TRUE_CLIENT 1
+
+/* Tells the kernel who the client is, so that the app sees it. Without the hook (tests, other modes) it sees us. */
+static void note_client(struct engine *e, int fd, const struct endpoint_address *peer)
+{
+    struct sockaddr_in6 client = {.sin6_family = AF_INET6, .sin6_port = htons(peer->port)};
+    memcpy(&client.sin6_addr, peer->ip, 16);
+    if (setsockopt(fd, NOTE_LEVEL, NOTE_TRUE_CLIENT, &client, sizeof client) == 0)
+        return;
+    if (errno == ENOPROTOOPT || errno == EOPNOTSUPP)
+        COUNT(e, note_unsupported);
+    else
+        COUNT(e, note_failed);
+}
+
+static socklen_t fill_address(const struct endpoint_address *from, uint16_t port, struct sockaddr_storage *to)
+{
+    if (address_is_v4(from->ip)) {
+        struct sockaddr_in *four = (struct sockaddr_in *)to;
+        *four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
+        memcpy(&four->sin_addr, from->ip + 12, 4);
+        return sizeof *four;
+    }
+    struct sockaddr_in6 *six = (struct sockaddr_in6 *)to;
+    *six = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    memcpy(&six->sin6_addr, from->ip, 16);
+    return sizeof *six;
+}
+
+/* Within a node the handshake is over when connect returns, which a second call tells: it saves an event, a
+ * getsockopt and an epoll_ctl per connection. An endpoint that is further away is not asked again. */
+static int check_connected(struct target *target, int fd, const struct sockaddr *address, socklen_t length)
+{
+    if (!target->near)
+        return 0;
+    if (connect(fd, address, length) == 0)
+        return 1;
+    if (errno != EALREADY)
+        return -errno;
+    target->near = false;
+    return 0;
+}
+
+/* 1: connected, 0: under way, or -errno. */
+static int start_connect(struct engine *e, struct session *s, int fd)
+{
+    struct target *target = s->target;
+    struct sockaddr_storage address;
+    uint16_t port = target->address.port ? target->address.port : s->asked.port;
+    socklen_t length = fill_address(&target->address, port, &address);
+    if (target->slot >= 0)
+        note_client(e, fd, &s->peer);
+    COUNT(e, dialled);
+    if (connect(fd, (struct sockaddr *)&address, length) == 0)
+        return 1;
+    return errno == EINPROGRESS ? check_connected(target, fd, (struct sockaddr *)&address, length) : -errno;
+}
+
+static void dial_again(struct engine *e, struct session *s)
+{
+    session_leave_target(s);
+    if (s->dials >= DIALS_MAX) {
+        session_give_up(e, s, FLAG_UF);
+        return;
+    }
+    COUNT(e, dial_retried);
+    dial_begin(e, s);
+}
+
+static void wait_for_socket(struct engine *e, struct session *s, struct stock *stock)
+{
+    if (e->counters[COUNTER_waiting] >= e->config.max_waiting) {
+        COUNT(e, wait_limited);
+        session_give_up(e, s, FLAG_UO);
+        return;
+    }
+    session_enter(e, s, SESSION_WAITING);
+    COUNT(e, waiting);
+    COUNT(e, waited);
+    list_push(&stock->waiters, &s->queued);
+    timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.connect_timeout_ms));
+    session_watch(e, s);
+}
+
+void dial_begin(struct engine *e, struct session *s)
+{
+    struct target *target = plan_pick(e, s->plan, s->tried, s->dials);
+    if (!target) {
+        if (s->dials == 0)
+            COUNT(e, no_endpoint);
+        session_give_up(e, s, s->dials ? FLAG_UF : FLAG_UH);
+        return;
+    }
+    s->tried[s->dials++] = &target->load;
+    s->target = target;
+    s->endpoint = target->id;
+    target->load.pending++;
+    struct pod *pod = pod_find(e, target->slot >= 0 ? (uint32_t)target->slot : s->slot);
+    if (!pod) {
+        COUNT(e, no_pod);
+        dial_again(e, s);
+        return;
+    }
+    int family = !address_is_v4(target->address.ip);
+    int fd = stock_take(e, pod, family);
+    if (fd >= 0)
+        dial_with(e, s, fd);
+    else
+        wait_for_socket(e, s, &pod->stock[family]);
+}
+
+void dial_without_socket(struct engine *e, struct session *s)
+{
+    dial_again(e, s);
+}
+
+/* An endpoint that refuses is not a fast one: for the balancer it costs ten times what an unknown one does. */
+static void dial_failed(struct engine *e, struct session *s, int error)
+{
+    double cost_ns = e->config.default_rtt_ms * (double)NS_PER_MS * FAILURE_COST;
+    balance_observe(&s->target->load, cost_ns, clock_ns(), e->config.decay_ms * (double)NS_PER_MS);
+    switch (error) {
+    case ECONNREFUSED:
+    case ECONNRESET: COUNT(e, dial_refused); break;
+    case ETIMEDOUT: COUNT(e, dial_timeout); break;
+    case ENETUNREACH:
+    case EHOSTUNREACH: COUNT(e, dial_unreachable); break;
+    default: COUNT(e, dial_failed); break;
+    }
+    leg_close(e, &s->server, false);
+    dial_again(e, s);
+}
+
+void dial_with(struct engine *e, struct session *s, int fd)
+{
+    session_enter(e, s, SESSION_DIALLING);
+    s->server = (struct leg){.watch = {.fd = fd, .kind = WATCH_SERVER}, .session = s, .shared = true,
+                             .born = e->batch_number};
+    s->dialled_ns = clock_ns();
+    int result = start_connect(e, s, fd);
+    if (result < 0) {
+        dial_failed(e, s, -result);
+    } else if (result > 0) {
+        tunnel_begin(e, s);
+    } else {
+        timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.connect_timeout_ms));
+        session_watch(e, s);
+    }
+}
+
+void dial_event(struct engine *e, struct session *s)
+{
+    int error = 0;
+    socklen_t length = sizeof error;
+    getsockopt(s->server.watch.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    if (error)
+        dial_failed(e, s, error);
+    else
+        tunnel_begin(e, s);
+}
+
+void dial_timeout(struct engine *e, struct session *s)
+{
+    if (s->state == SESSION_WAITING) {
+        COUNT(e, wait_timeout);
+        dial_again(e, s);
+    } else {
+        dial_failed(e, s, ETIMEDOUT);
+    }
+}

@@ -1,0 +1,170 @@
+/* A connection's beginning: its plan, and what its first bytes say.
+ *
+ * Client bytes are read from the start, up to one block: a port whose protocol nobody declared is dialled at once and
+ * both sides race; who speaks first decides. Nothing is sent to a server before what is spoken is decided. */
+#include <errno.h>
+#include <string.h>
+
+#include "core.h"
+
+void session_decide(struct engine *e, struct session *s, enum detected found)
+{
+    static const uint8_t spoken[] = {SPOKEN_TCP, SPOKEN_TCP, SPOKEN_TCP, SPOKEN_HTTP2, SPOKEN_TLS};
+    s->decided = true;
+    s->spoken = spoken[found]; /* HTTP/1 is carried as it is, and counted as what is carried */
+    switch (found) {
+    case DETECTED_HTTP1: COUNT(e, detected_http1); break;
+    case DETECTED_HTTP2: COUNT(e, detected_http2); break;
+    case DETECTED_TLS: COUNT(e, detected_tls); break;
+    default: COUNT(e, detected_other); break;
+    }
+    if (s->state == SESSION_OPEN)
+        session_count_opened(e, s);
+}
+
+void session_look(struct engine *e, struct session *s)
+{
+    if (s->decided || !s->plan)
+        return;
+    const struct block *block = s->client.rx;
+    bool more = !s->client.ended && leg_has_room(&s->client);
+    enum detected found = block ? detect(block->bytes, block->end) : DETECTED_MORE;
+    if (found == DETECTED_MORE && more)
+        return;
+    char name[ENGINE_SNI_MAX];
+    int sni = found == DETECTED_TLS ? detect_sni(block->bytes, block->end, name, sizeof name) : 0;
+    if (sni < 0 && more)
+        return;
+    if (sni > 0)
+        s->sni = strdup(name);
+    if (block)
+        plan_learn(s->plan, s->asked.port, SPEAKER_CLIENT);
+    session_decide(e, s, found);
+}
+
+static bool is_opaque(const struct engine *e, const struct session *s)
+{
+    const struct pod *pod = pod_find(e, s->slot);
+    for (uint32_t i = 0; pod && i < pod->opaque_count; i++)
+        if (pod->opaque_ports[i] == s->asked.port)
+            return true;
+    return s->plan->protocol == ENGINE_OPAQUE;
+}
+
+void session_use(struct engine *e, struct session *s, struct plan *plan)
+{
+    session_enter(e, s, SESSION_DETECTING);
+    plan->refs++;
+    s->plan = plan;
+    s->decided = is_opaque(e, s);
+    session_look(e, s);
+    if (plan->protocol == ENGINE_HTTP && !s->decided && !s->client.ended) {
+        timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.detect_timeout_ms));
+        session_watch(e, s);
+    } else {
+        dial_begin(e, s);
+    }
+}
+
+static void pass_through(struct engine *e, struct session *s)
+{
+    int32_t slot = s->direction == ENGINE_INBOUND ? (int32_t)s->slot : -1;
+    struct plan *plan = plan_through(&s->asked, slot, e->now, e->config.default_rtt_ms * (double)NS_PER_MS);
+    if (!plan) {
+        COUNT(e, no_memory);
+        session_give_up(e, s, FLAG_UO);
+        return;
+    }
+    COUNT(e, passed_through);
+    session_use(e, s, plan);
+    plan_unref(plan);
+}
+
+static void park(struct engine *e, struct session *s)
+{
+    if (e->counters[COUNTER_parked] >= e->config.max_parked) {
+        COUNT(e, park_limited);
+        session_give_up(e, s, FLAG_UO);
+        return;
+    }
+    session_enter(e, s, SESSION_PARKED);
+    list_push(&e->sessions.parked, &s->queued);
+    timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.park_timeout_ms));
+    COUNT(e, parked);
+    COUNT(e, need_plan);
+    struct engine_event event = {.kind = ENGINE_NEED_PLAN, .connection = s->id, .slot = s->slot,
+                                 .direction = s->direction, .port = s->asked.port};
+    memcpy(event.address, s->asked.ip, sizeof event.address);
+    event_push(e, &event);
+}
+
+static void route(struct engine *e, struct session *s)
+{
+    struct plan *plan = plan_find(e, &s->asked);
+    if (plan)
+        session_use(e, s, plan);
+    else
+        park(e, s);
+}
+
+void engine_no_plan(engine *e, uint64_t connection)
+{
+    struct session *s = session_find(e, connection);
+    if (!s || s->state != SESSION_PARKED)
+        return;
+    engine_begin(e);
+    pass_through(e, s);
+    engine_finish(e);
+}
+
+int session_start(struct engine *e, int fd, bool shared, uint32_t slot, uint8_t direction,
+                  const struct endpoint_address *peer, const struct endpoint_address *asked)
+{
+    bool room = e->counters[COUNTER_connections] < e->config.max_connections;
+    struct session *s = room ? session_new(e) : NULL;
+    if (!s) {
+        e->counters[room ? COUNTER_no_memory : COUNTER_accept_limited]++;
+        turn_away(fd);
+        return room ? -ENOMEM : -EAGAIN;
+    }
+    s->client = (struct leg){.watch = {.fd = fd, .kind = WATCH_CLIENT}, .session = s, .shared = shared,
+                             .born = e->batch_number};
+    s->server = (struct leg){.watch = {.fd = -1, .kind = WATCH_SERVER}, .session = s};
+    s->slot = slot;
+    s->direction = direction;
+    s->peer = *peer;
+    s->asked = *asked;
+    const struct pod *pod = pod_find(e, slot);
+    s->source = direction == ENGINE_INBOUND ? source_of(e, peer->ip) : pod ? pod->source : 0;
+    session_watch(e, s);
+    if (s->state != SESSION_DEAD)
+        route(e, s);
+    return 0;
+}
+
+void start_client_event(struct engine *e, struct session *s)
+{
+    leg_fill(e, &s->client);
+    if (s->client.reset) {
+        COUNT(e, client_reset);
+        session_end(e, s, FLAG_DC, true, true);
+        return;
+    }
+    session_look(e, s);
+    if (s->state == SESSION_DETECTING && (s->decided || s->client.ended))
+        dial_begin(e, s);
+    else
+        session_watch(e, s);
+}
+
+void start_timeout(struct engine *e, struct session *s)
+{
+    if (s->state == SESSION_PARKED) {
+        COUNT(e, park_timeout);
+        pass_through(e, s);
+    } else {
+        COUNT(e, detect_timeout);
+        session_decide(e, s, DETECTED_OTHER);
+        dial_begin(e, s);
+    }
+}

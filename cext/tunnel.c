@@ -1,0 +1,112 @@
+/* An open connection whose bytes are carried as they are, until both sides have ended. */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "core.h"
+
+static void pass_end(struct leg *from, struct leg *to)
+{
+    if (!from->ended || from->rx || from->reset || to->shut)
+        return;
+    to->shut = true;
+    shutdown(to->watch.fd, SHUT_WR);
+}
+
+/* After every step of an open session: passes on what ended, and ends it when both sides have. */
+static void settle(struct engine *e, struct session *s)
+{
+    struct leg *client = &s->client, *server = &s->server;
+    bool client_done = client->ended && !client->rx, server_done = server->ended && !server->rx;
+    if (client->reset && (client_done || server->reset)) {
+        COUNT(e, client_reset);
+        session_end(e, s, FLAG_DC, true, true);
+    } else if (server_done && server->reset) {
+        COUNT(e, server_reset);
+        session_end(e, s, FLAG_UC, true, true);
+    } else if (client_done && server_done) {
+        session_end(e, s, FLAG_NONE, false, false);
+    } else {
+        pass_end(client, server);
+        pass_end(server, client);
+        session_watch(e, s);
+    }
+}
+
+static void arm_open(struct engine *e, struct session *s)
+{
+    bool held = !s->decided && s->client.rx;
+    uint64_t due_ns = held ? ms_from_now(e, e->config.detect_hold_ms)
+                           : s->active_ns + e->config.idle_timeout_ms * NS_PER_MS;
+    timer_start(&e->wheel, &s->timer, due_ns);
+}
+
+static void client_to_server(struct engine *e, struct session *s)
+{
+    bool held = s->client.rx;
+    if (!s->decided) {
+        leg_fill(e, &s->client);
+        session_look(e, s);
+    }
+    if (s->decided)
+        leg_flow(e, &s->client, &s->server);
+    else if (!held && s->client.rx)
+        arm_open(e, s);
+}
+
+static void server_to_client(struct engine *e, struct session *s)
+{
+    if (!s->decided) {
+        leg_fill(e, &s->server);
+        if (!s->server.rx && !s->server.ended)
+            return;
+        if (s->server.rx) {
+            COUNT(e, server_first);
+            plan_learn(s->plan, s->asked.port, SPEAKER_SERVER);
+        }
+        session_decide(e, s, DETECTED_OTHER);
+    }
+    leg_flow(e, &s->server, &s->client);
+}
+
+void tunnel_begin(struct engine *e, struct session *s)
+{
+    uint64_t now = clock_ns();
+    balance_observe(&s->target->load, (double)(now - s->dialled_ns), now, e->config.decay_ms * (double)NS_PER_MS);
+    session_enter(e, s, SESSION_OPEN);
+    s->client.starved = false;
+    s->active_ns = e->now;
+    if (s->decided)
+        session_count_opened(e, s);
+    arm_open(e, s);
+    if (s->client.rx || s->client.ended)
+        client_to_server(e, s);
+    settle(e, s);
+}
+
+void tunnel_event(struct engine *e, struct leg *leg, uint32_t events)
+{
+    struct session *s = leg->session;
+    bool client = leg == &s->client;
+    bool readable = events & (EPOLLIN | EPOLLERR | EPOLLHUP), writable = events & EPOLLOUT;
+    if (client ? readable : writable)
+        client_to_server(e, s);
+    if (client ? writable : readable)
+        server_to_client(e, s);
+    settle(e, s);
+}
+
+void tunnel_timeout(struct engine *e, struct session *s)
+{
+    if (!s->decided && s->client.rx) {
+        COUNT(e, detect_timeout);
+        session_decide(e, s, DETECTED_OTHER);
+        client_to_server(e, s);
+        arm_open(e, s);
+        settle(e, s);
+    } else if (e->now - s->active_ns >= e->config.idle_timeout_ms * NS_PER_MS) {
+        COUNT(e, idle_timeout);
+        session_end(e, s, FLAG_SI, true, true);
+    } else {
+        arm_open(e, s);
+    }
+}
