@@ -13,18 +13,9 @@ from cffi import FFI
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 SOURCES = (
-    "balance",
-    "buffer",
-    "detect",
-    "flow",
-    "listen",
-    "plan",
-    "pump",
-    "session",
-    "source",
-    "stats",
-    "stock",
-    "timer",
+    *("pump", "timer", "buffer", "stats"),
+    *("listen", "stock", "plan", "source", "balance"),
+    *("session", "start", "detect", "dial", "tunnel", "flow"),
 )
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden")
 

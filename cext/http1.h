@@ -57,7 +57,7 @@
     X(coding_on_http10, 400) \
     X(connection_malformed, 400) \
     X(connection_nominates, 400)    /* a field that is not the connection's to remove */ \
-    X(connection_too_many, 431)     /* HTTP1_NOMINATED_MAX, HTTP1_OMIT_MAX */ \
+    X(connection_too_many, 431)     /* more than HTTP1_NOMINATED_MAX or HTTP1_OMIT_MAX */ \
     X(upgrade_malformed, 400) \
     X(expectation, 417)             /* other than 100-continue, once */ \
     X(connect_body, 400)            /* CONNECT with a framed body */ \
@@ -93,34 +93,33 @@ enum http1_framing {
     HTTP1_TUNNEL,      /* responses only: 101, or 2xx to CONNECT; both directions are opaque from here on */
 };
 
-/* Fields that mean something to a proxy, and what may be done with them. */
-#define HTTP1_HOP 1     /* of this connection: left out */
-#define HTTP1_FIXED 2   /* Connection must not nominate it */
-#define HTTP1_LEADING 4 /* not allowed as a trailer */
+/* Fields known here, by length; none of them is allowed as a trailer. */
+#define HTTP1_HOP 1   /* of this connection: left out */
+#define HTTP1_FIXED 2 /* Connection must not nominate it: it says where, how or for whom the message goes */
 #define HTTP1_NAMES(X) \
-    X(TE, "te", HTTP1_HOP | HTTP1_LEADING) /* but for `trailers`, which all in between understand */ \
-    X(HOST, "host", HTTP1_FIXED | HTTP1_LEADING) \
-    X(COOKIE, "cookie", HTTP1_FIXED | HTTP1_LEADING) \
-    X(EXPECT, "expect", HTTP1_FIXED | HTTP1_LEADING) \
-    X(TRAILER, "trailer", HTTP1_LEADING) \
-    X(UPGRADE, "upgrade", HTTP1_HOP | HTTP1_LEADING) /* unless it is to be tunnelled */ \
-    X(FORWARDED, "forwarded", HTTP1_FIXED | HTTP1_LEADING) \
-    X(CONNECTION, "connection", HTTP1_HOP | HTTP1_FIXED | HTTP1_LEADING) \
-    X(KEEP_ALIVE, "keep-alive", HTTP1_HOP | HTTP1_LEADING) \
-    X(SET_COOKIE, "set-cookie", HTTP1_FIXED | HTTP1_LEADING) \
-    X(CONTENT_TYPE, "content-type", HTTP1_FIXED | HTTP1_LEADING) \
-    X(AUTHORIZATION, "authorization", HTTP1_FIXED | HTTP1_LEADING) \
-    X(CACHE_CONTROL, "cache-control", HTTP1_FIXED | HTTP1_LEADING) \
-    X(CONTENT_RANGE, "content-range", HTTP1_FIXED | HTTP1_LEADING) \
-    X(CONTENT_LENGTH, "content-length", HTTP1_FIXED | HTTP1_LEADING) \
-    X(HTTP2_SETTINGS, "http2-settings", HTTP1_HOP | HTTP1_LEADING) \
-    X(X_FORWARDED_FOR, "x-forwarded-for", HTTP1_FIXED | HTTP1_LEADING) \
-    X(CONTENT_ENCODING, "content-encoding", HTTP1_FIXED | HTTP1_LEADING) \
-    X(PROXY_CONNECTION, "proxy-connection", HTTP1_HOP | HTTP1_LEADING) \
-    X(X_FORWARDED_HOST, "x-forwarded-host", HTTP1_FIXED | HTTP1_LEADING) \
-    X(TRANSFER_ENCODING, "transfer-encoding", HTTP1_FIXED | HTTP1_LEADING) \
-    X(X_FORWARDED_PROTO, "x-forwarded-proto", HTTP1_FIXED | HTTP1_LEADING) \
-    X(PROXY_AUTHORIZATION, "proxy-authorization", HTTP1_FIXED | HTTP1_LEADING)
+    X(TE, "te", HTTP1_HOP) /* but for `trailers`, which all in between understand */ \
+    X(HOST, "host", HTTP1_FIXED) \
+    X(COOKIE, "cookie", HTTP1_FIXED) \
+    X(EXPECT, "expect", HTTP1_FIXED) \
+    X(TRAILER, "trailer", 0) \
+    X(UPGRADE, "upgrade", HTTP1_HOP) /* unless it is to be tunnelled */ \
+    X(FORWARDED, "forwarded", HTTP1_FIXED) \
+    X(CONNECTION, "connection", HTTP1_HOP | HTTP1_FIXED) \
+    X(KEEP_ALIVE, "keep-alive", HTTP1_HOP) \
+    X(SET_COOKIE, "set-cookie", HTTP1_FIXED) \
+    X(CONTENT_TYPE, "content-type", HTTP1_FIXED) \
+    X(AUTHORIZATION, "authorization", HTTP1_FIXED) \
+    X(CACHE_CONTROL, "cache-control", HTTP1_FIXED) \
+    X(CONTENT_RANGE, "content-range", HTTP1_FIXED) \
+    X(CONTENT_LENGTH, "content-length", HTTP1_FIXED) \
+    X(HTTP2_SETTINGS, "http2-settings", HTTP1_HOP) \
+    X(X_FORWARDED_FOR, "x-forwarded-for", HTTP1_FIXED) \
+    X(CONTENT_ENCODING, "content-encoding", HTTP1_FIXED) \
+    X(PROXY_CONNECTION, "proxy-connection", HTTP1_HOP) \
+    X(X_FORWARDED_HOST, "x-forwarded-host", HTTP1_FIXED) \
+    X(TRANSFER_ENCODING, "transfer-encoding", HTTP1_FIXED) \
+    X(X_FORWARDED_PROTO, "x-forwarded-proto", HTTP1_FIXED) \
+    X(PROXY_AUTHORIZATION, "proxy-authorization", HTTP1_FIXED)
 
 #define HTTP1_NAME_ENUM(id, text, rules) HTTP1_NAME_##id,
 enum http1_name { HTTP1_NAME_UNKNOWN, HTTP1_NAMES(HTTP1_NAME_ENUM) HTTP1_NAME_COUNT };
@@ -135,14 +134,14 @@ struct http1_field {
     uint16_t known;                 /* enum http1_name */
 };
 
-/* One head under way, and when it is complete what it says. Made by http1_start; about 1.3 KiB, of which only the first
- * hundred bytes need memory before there are fields. */
+/* One head under way, and when it is complete what it says. Made by http1_start; 1.2 KiB, of which it clears 64 bytes. */
 struct http1_head {
     /* Progress, of no interest to callers. */
-    uint32_t seen;    /* bit set of enum http1_name and more */
+    uint32_t seen;    /* bit set: enum http1_name, and what Connection and Upgrade said */
     uint16_t line;    /* where the current line begins */
     uint16_t scanned; /* bytes of it known to be fine */
-    uint8_t begun;    /* the first line is behind us */
+    uint8_t side;     /* enum http1_side */
+    bool begun;       /* the first line is behind us */
     uint8_t nominated_count;
 
     /* Valid when the head is complete. */
@@ -190,10 +189,9 @@ struct http1_chunked {
     uint64_t left;   /* of the chunk's size, while it is read, or of its data */
     uint32_t spent;  /* of the limit that applies: digits, extension, trailers */
     uint8_t state;
-    uint8_t name_length; /* of the trailer's name, as much of it as fits */
-    bool last;       /* the chunk of size 0 has come */
     bool done;       /* the message ends with the last byte consumed */
-    char name[20];
+    uint8_t name_length; /* of a trailer's name, as much of it as fits */
+    uint8_t name[20];
 };
 
 /* Judges the next bytes. Answers how many of them belong to the message: all, or fewer when it is done; they may be
