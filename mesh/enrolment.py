@@ -14,8 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from mesh.capture import Kernel
-from mesh.capture.kernel import PODS_MAX
+from mesh.capture import PODS_MAX, Kernel, KernelError
 from mesh.capture.sockets import SocketFactory
 from mesh.control import compile_destinations, compile_plans, compile_sources
 from mesh.forward.fleet import Fleet, ServedPod
@@ -41,6 +40,7 @@ class Enrolment:
         self._lock = asyncio.Lock()
         self.members: dict[str, Member] = {}  # by workload uid
         self.problems: dict[str, str] = {}  # uid -> why a pod that should be in is not
+        self._told: dict[str, str] = {}  # the same problem is logged once, not at every look
         self.destinations: frozenset[tuple[str, int]] = frozenset()  # what the connect hook knows
 
     async def apply(self, snapshot: Snapshot) -> None:
@@ -52,7 +52,7 @@ class Enrolment:
             entering = [member for pod in wanted.values() if (member := await self._prepare(pod))]
             self._compile(snapshot)
             for member in entering:
-                self.enter(member)
+                self._admit(member)
             self._fleet.synced()
             self._forget_strangers()
 
@@ -80,7 +80,7 @@ class Enrolment:
             slot = known.slot if known else self._slot(cookie)
             listeners = await self._listeners(pod, slot, cookie, known)
         except OSError as error:
-            self.problems[uid] = error.strerror or str(error)
+            self._refuse(uid, error.strerror or str(error))
             return None
         member = Member(pod, slot, cookie, inode)
         self.members[uid] = member
@@ -93,6 +93,11 @@ class Enrolment:
         )
         self._fleet.add_pod(ServedPod(told, pod.netns, listeners))
         return member
+
+    def _refuse(self, uid: str, why: str) -> None:
+        if self._told.get(uid) != why:
+            log.error("pod %s cannot be enrolled: %s", uid, why)
+        self.problems[uid] = self._told[uid] = why
 
     def _slot(self, cookie: int) -> int:
         """The slot that a former agent gave this namespace, or a free one."""
@@ -121,8 +126,22 @@ class Enrolment:
         self._fleet.set_plans(compile_plans(snapshot, slots))
         self._fleet.set_sources(compile_sources(snapshot))
         destinations = compile_destinations(snapshot)
-        self._kernel.set_destinations(destinations)
+        try:
+            self._kernel.set_destinations(destinations)
+        except KernelError as error:  # what fits is in effect, and the rest goes direct
+            self.problems["destinations"] = str(error)
         self.destinations = frozenset(destinations)
+
+    def _admit(self, member: Member) -> None:
+        uid = member.pod.workload.uid
+        try:
+            self.enter(member)
+        except (OSError, KernelError) as error:  # the namespace went meanwhile, or a table is full
+            self._remove([uid])
+            self._refuse(uid, str(error))
+            return
+        self._told.pop(uid, None)
+        log.info("pod %s is in the mesh, slot %d", uid, member.slot)
 
     def enter(self, member: Member) -> None:
         """The kernel's part, last of all. Again is fine: it puts back what somebody took away."""
@@ -134,7 +153,6 @@ class Enrolment:
             self._kernel.enrol(member.slot, member.pod, namespace, member.cookie)
         finally:
             os.close(namespace)
-        log.info("pod %s is in the mesh, slot %d", member.pod.workload.uid, member.slot)
 
     def _forget_strangers(self) -> None:
         """Slots that a former agent filled and that nobody wants now."""

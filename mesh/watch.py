@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mesh.capture import Kernel
+from mesh.capture import Kernel, KernelError
 from mesh.capture.existing import Bypass, destroy, established
 from mesh.capture.prover import Proof, prove, state_of
 from mesh.capture.sockets import SocketFactory
@@ -79,8 +79,12 @@ class Watch:
 
     def _mend(self, member: Member) -> None:
         """Put back what somebody took away: hooks, then this pod's own entries."""
-        mended = self._kernel.repair()
-        self._enrolment.enter(member)
+        try:
+            mended = self._kernel.repair()
+            self._enrolment.enter(member)
+        except (OSError, KernelError) as error:
+            log.error("pod %s leaks and cannot be mended: %s", member.pod.workload.uid, error)
+            return
         for sentence in mended:
             log.error("repaired: %s", sentence)
         self.repairs.extend(mended)

@@ -18,7 +18,7 @@ from mesh.capture import pins, trials
 from mesh.capture.objects import mount_bpffs
 from mesh.capture.trials import Probe, tried
 
-KERNEL_MIN = (5, 19)  # bpf_set_retval in connect hooks; Debian 12 has 6.1, Ubuntu 24.04 has 6.8
+KERNEL_MIN = (6, 1)  # bpf_set_retval in connect hooks; Debian 12 has 6.1, Ubuntu 24.04 has 6.8
 CAPABILITIES = {  # number -> name and why; capabilities(7)
     1: ("CAP_DAC_OVERRIDE", "to write other users' cgroup files"),
     5: ("CAP_KILL", "to end a worker that hangs"),

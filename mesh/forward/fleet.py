@@ -41,6 +41,7 @@ class Member:
     def __init__(self, worker: int, pid: int, channel: Channel) -> None:
         self.worker, self.pid, self.channel = worker, pid, channel
         self.stock: dict[int, say.Level] = {}  # by slot, as last told
+        self.early: dict[tuple[int, int], say.NeedSockets] = {}  # asked before the pod was enrolled again
         self.carried: asyncio.Future[say.Carried] | None = None
 
     def say(self, message: say.Message, descriptors: list[int] | None = None) -> None:
@@ -70,6 +71,8 @@ class Fleet:
         self.pods[pod.told.slot] = pod
         for member in self.members.values():
             member.say(pod.told, pod.listeners)
+            for key in [key for key in member.early if key[0] == pod.told.slot]:
+                self._spawn(self._stock(member, member.early.pop(key)))
 
     def remove_pod(self, slot: int, close_connections: bool) -> None:
         pod = self.pods.pop(slot)
@@ -146,6 +149,8 @@ class Fleet:
     def synced(self) -> None:
         """The first state is complete: what nobody took over is not wanted any more, here and in adopted workers."""
         self._complete = True
+        for member in self.members.values():
+            member.early.clear()
         for _, listeners in self.inherited.values():
             _close_all(listeners)
         self.inherited.clear()
@@ -180,6 +185,7 @@ class Fleet:
     async def _stock(self, member: Member, need: say.NeedSockets) -> None:
         pod = self.pods.get(need.slot)
         if pod is None:
+            member.early[need.slot, need.family] = need
             return
         try:
             family = socket.AF_INET if need.family == 4 else socket.AF_INET6

@@ -18,9 +18,9 @@ WITHOUT_BPF = ROOT.replace("CapEff:\t000001ffffffffff", "CapEff:\t0000017fffffff
     [
         ("6.1.0-31-amd64", True),
         ("6.8.0-45-generic", True),
-        ("5.19.0", True),
+        ("6.1.0", True),
         ("10.0", True),
-        ("5.18.19", False),
+        ("6.0.19", False),
         ("4.19.0", False),
         ("what", False),
     ],

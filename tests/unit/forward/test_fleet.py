@@ -120,8 +120,24 @@ def test_sockets_are_made_on_demand_and_a_failure_is_told_with_its_reason() -> N
             worker = FakeWorker(fleet)
             await worker.hear()
             await worker.hear()
-            worker.tell(say.NeedSockets(slot=3, family=2, count=64))
-            assert await worker.hear() == say.Sockets(slot=3, family=2, error=expected)
+            worker.tell(say.NeedSockets(slot=3, family=4, count=64))
+            assert await worker.hear() == say.Sockets(slot=3, family=4, error=expected)
+
+    play(scenario)
+
+
+def test_sockets_asked_for_before_a_restarted_agent_knows_the_pod_come_once_it_does() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        worker = FakeWorker(fleet, holds=((3, 77),))
+        assert isinstance(await worker.hear(), say.Welcome)
+        worker.tell(say.NeedSockets(slot=3, family=4, count=2))
+        await asyncio.sleep(0)
+        while not fleet.members[0].early:
+            await asyncio.sleep(0)
+        fleet.add_pod(served(3))
+        heard = [await worker.hear(), await worker.hear()]
+        assert [type(message) for message in heard] == [say.AddPod, say.Sockets]
 
     play(scenario)
 
