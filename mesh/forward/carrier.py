@@ -41,10 +41,11 @@ class Carrier:
         self._channel = channel
         self._named_pods.clear()
         self._named_plans.clear()
-        self._wanted.clear()
         self._say(say.Hello(worker=self.worker, pid=os.getpid(), pods=len(self._pods)))
         for slot, (cookie, listeners) in self._pods.items():
             self._say(say.HavePod(slot=slot, cookie=cookie), listeners)
+        for (slot, family), count in self._wanted.items():  # asked of nobody, or of the agent that died
+            self._say(say.NeedSockets(slot=slot, family=family, count=count))
 
     def part(self) -> None:
         self._channel = None
@@ -171,10 +172,9 @@ class Carrier:
                         self._engine.no_plan(connection)
 
     def _want(self, slot: int, family: int, count: int) -> None:
-        if (slot, family) in self._wanted:
-            return
-        if self._say(say.NeedSockets(slot=slot, family=family, count=count)):
+        if (slot, family) not in self._wanted:
             self._wanted[slot, family] = count
+            self._say(say.NeedSockets(slot=slot, family=family, count=count))
 
     def _tell_levels(self) -> None:
         if self._engine is None:
