@@ -147,9 +147,7 @@ int http1_field(struct http1_head *head, const uint8_t *bytes, size_t begin, siz
 {
     if (byte_blank(bytes[begin]))
         return refuse(HTTP1_folded_line);
-    size_t colon = begin;
-    while (byte_is(bytes[colon], BYTE_TOKEN))
-        colon++;
+    size_t colon = (size_t)(find_token_end(bytes + begin, bytes + end + 2) - bytes); /* CR and LF are there to load */
     if (colon == begin || bytes[colon] != ':')
         return refuse(HTTP1_field_name);
     if (head->field_count == HTTP1_FIELDS_MAX)

@@ -58,6 +58,8 @@ int http1_omit(struct http1_head *head, const uint8_t *bytes, size_t length)
         return 0;
     for (size_t i = 0; i < head->field_count; i++) {
         const struct http1_field *field = head->fields + i;
+        if (!field->known && !head->nominated_count)
+            continue; /* most fields of most heads */
         size_t next = i + 1 < head->field_count ? field[1].name.at : length - 2;
         int refused = is_left_out(head, bytes, field) ? leave_out(head, field->name.at, next) : 0;
         if (refused)
