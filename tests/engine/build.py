@@ -24,12 +24,16 @@ def build_script() -> ModuleType:
     return module
 
 
+def clean_environment() -> dict[str, str]:
+    """Without the sanitizer's preloaded runtime, or the compiler's own leaks count."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 def compile_shared(output: Path, sources: list[Path], *flags: str) -> Path:
-    clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # or gcc's own leaks count
     subprocess.run(
         ["gcc", "-shared", "-fPIC", *flags, f"-I{CEXT}", "-o", str(output), *map(str, sources), "-lm"],
         check=True,
-        env=clean,
+        env=clean_environment(),
     )
     return output
 
