@@ -1,0 +1,129 @@
+"""Who is started, who is let live, and who is killed: decided by locks and heartbeats, with a clock of our own."""
+
+import fcntl
+import itertools
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mesh.forward.fleet import Fleet, Member
+from mesh.forward.supervisor import HUNG_CHECKS, Supervisor, Worker, end_workers, lock_path
+from tests.kit.clock import FakeClock
+
+
+class FakeChannel:
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Bench(Supervisor):
+    """A supervisor that notes whom it would start and kill."""
+
+    def __init__(self, run_dir: Path, clock: FakeClock) -> None:
+        self.heartbeat = os.memfd_create("heartbeat")
+        os.ftruncate(self.heartbeat, mmap.PAGESIZE)
+        self.fleet = Fleet("node-a", None, self.heartbeat, 1.0)  # type: ignore[arg-type]
+        super().__init__(run_dir, 2, 65532, self.fleet, self.heartbeat, clock)
+        self.started: list[int] = []
+        self.killed: list[int] = []
+
+    def _start(self, number: int, lock: int) -> subprocess.Popen[bytes]:
+        self.started.append(number)
+        os.close(lock)
+        return None  # type: ignore[return-value]
+
+    def _kill(self, number: int, why: str) -> None:
+        self.killed.append(number)
+
+    def join(self, number: int) -> FakeChannel:
+        channel = FakeChannel()
+        self.fleet.members[number] = Member(number, 4711 + number, channel)  # type: ignore[arg-type]
+        return channel
+
+    def beat(self, number: int, value: int) -> None:
+        os.pwrite(self.heartbeat, struct.pack("Q", value), 8 * (1 + number))
+
+    def check(self, number: int) -> Worker:
+        self._check(self.workers[number])
+        return self.workers[number]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, FakeClock(100.0))
+
+
+def test_a_worker_that_is_not_there_is_started_and_then_ever_later(bench: Bench, tmp_path: Path) -> None:
+    clock: FakeClock = bench._clock  # type: ignore[assignment]
+    times = []
+    for _ in range(400):
+        bench.check(0)
+        if len(times) < len(bench.started):
+            times.append(clock())
+        clock.advance(0.1)
+    pauses = [round(b - a, 1) for a, b in itertools.pairwise(times)]
+    assert pauses[:5] == sorted(pauses[:5])
+    assert max(pauses) <= 5.1
+    assert bench.workers[0].restarts == len(times) - 1
+
+
+def test_a_living_worker_that_has_not_come_back_yet_is_not_started_twice(bench: Bench, tmp_path: Path) -> None:
+    with lock_path(tmp_path, 0).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        bench._clock.now = 1.0  # type: ignore[attr-defined]
+        bench.check(0)
+    assert bench.started == []
+
+
+def test_a_worker_that_beats_lives_and_one_that_stops_is_killed_once_it_was_silent_long_enough(bench: Bench) -> None:
+    channel = bench.join(0)
+    for beat in range(1, 20):
+        bench.beat(0, beat)
+        bench.check(0)
+    assert bench.killed == []
+    for _ in range(HUNG_CHECKS - 1):
+        bench.check(0)
+    assert bench.killed == []
+    bench.check(0)
+    assert bench.killed == [0]
+    assert channel.closed
+
+
+def test_a_machine_that_slept_condemns_nobody(bench: Bench) -> None:
+    """After a suspension the beats are old, but the first look counts as one check only."""
+    bench.join(0)
+    bench.beat(0, 1)
+    bench.check(0)
+    bench._clock.advance(3600)  # type: ignore[attr-defined]
+    bench.check(0)
+    assert bench.killed == []
+
+
+def test_beating_is_what_the_hooks_take_for_life(bench: Bench) -> None:
+    assert not bench.beating()
+    os.pwrite(bench.heartbeat, struct.pack("Q", time.monotonic_ns()), 0)
+    assert bench.beating()
+    os.pwrite(bench.heartbeat, struct.pack("Q", time.monotonic_ns() - 4_000_000_000), 0)
+    assert not bench.beating()
+
+
+def test_clean_ends_exactly_the_processes_that_hold_the_locks(tmp_path: Path) -> None:
+    path = lock_path(tmp_path, 0)
+    program = "import fcntl,os,sys,time\nf=open(sys.argv[1],'w')\nfcntl.flock(f,fcntl.LOCK_EX)\n"
+    program += "f.write(str(os.getpid()))\nf.flush()\nprint(flush=True)\ntime.sleep(60)\n"
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        lock_path(tmp_path, 1).write_text(f"{os.getpid()}\n")  # stale: nobody holds it, so nobody is ended
+        assert end_workers(tmp_path) == [process.pid]
+        assert process.wait(5) == -signal.SIGKILL
