@@ -148,9 +148,12 @@ def _keep(made: Path, kept: Path) -> None:
 
 
 class Postgres:
-    """PostgreSQL as user postgres, open to everybody in the lab, logging each connection and its client's address."""
+    """PostgreSQL as user postgres, open to everybody in the lab, logging each connection and its client's address.
 
-    def __init__(self, pod: Pod, port: int = 5432) -> None:
+    `more`: further settings of postgresql.conf.
+    """
+
+    def __init__(self, pod: Pod, port: int = 5432, **more: str) -> None:
         self.pod, self.port = pod, port
         self.data = pod.directory / f"postgresql-{port}"
         shutil.copytree(_empty_cluster(), self.data)
@@ -161,7 +164,7 @@ class Postgres:
         with (self.data / "pg_hba.conf").open("a") as file:
             file.write("host all all all trust\n")
         options = {"listen_addresses": "*", "port": port, "unix_socket_directories": self.data, "fsync": "off"}
-        options |= {"log_connections": "on", "log_line_prefix": "%m [%p] ", "shared_buffers": "16MB"}
+        options |= {"log_connections": "on", "log_line_prefix": "%m [%p] ", "shared_buffers": "16MB", **more}
         command = [str(postgres_bin() / "postgres"), "-D", str(self.data)]
         self.process = pod.popen([*command, *(f"--{key}={value}" for key, value in options.items())], user="postgres")
         pod.wait_listening(port)

@@ -6,8 +6,8 @@
         client.run(["curl", web.ip])
 
 Knows nothing of a mesh and nothing of pytest. Invariant: a thing is registered for removal just before it is made
-(every removal accepts that it never came to be) and removed in reverse, also on an exception, SIGINT or SIGTERM; after
-SIGKILL the next lab sweeps it (see leftovers).
+(every removal accepts that it never came to be) and removed in reverse, also on an exception, SIGINT, SIGTERM or
+SIGHUP; after SIGKILL the next lab sweeps it (see leftovers).
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from tests.kit.wait import eventually
 T = TypeVar("T")
 Socket = socket.socket  # Pod has a method of that name
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, an operator, a terminal that was closed
 RUN_TIMEOUT_S = 10.0  # nothing in a lab may hang: every program has a deadline
 _serial = itertools.count()
 
 
 def _interrupter(owner: int) -> Callable[[int, object], None]:
-    """SIGTERM unwinds like Ctrl-C, but never in a forked child: libraries fork, and end the child by SIGTERM."""
+    """A signal unwinds like Ctrl-C, but never in a forked child: libraries fork, and end the child by SIGTERM."""
 
     def interrupt(number: int, frame: object) -> None:
         if os.getpid() != owner:
@@ -65,7 +66,9 @@ class Lab:
 
     def __enter__(self) -> Lab:
         leftovers.sweep()
-        self._handle(signal.SIGTERM, _interrupter(self.owner))
+        for number in ENDINGS[1:]:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
+                self._handle(number, _interrupter(self.owner))
         try:
             self._build()
         except BaseException:
@@ -83,9 +86,12 @@ class Lab:
         self.directory.mkdir(mode=0o755)  # PostgreSQL's user works below it
         self._undo.callback(leftovers.remove_cgroup, self.cgroup)
         self.cgroup.mkdir()
-        subnet = network.claim_subnet(self._undo, self.owner * 7 + self.serial)
-        self.node = Node(self.name, f"s{self.owner:x}-{self.serial:x}", subnet)
+        self.node = self.make_node()
         self.node.build(self._undo)
+
+    def make_node(self) -> Node:
+        subnet = network.claim_subnet(self._undo, self.owner * 7 + self.serial)
+        return Node(self.name, f"s{self.owner:x}-{self.serial:x}", subnet)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -96,7 +102,7 @@ class Lab:
         """Remove everything. Interrupts are ignored: a half-removed lab is what they must not leave."""
         if os.getpid() != self.owner:
             return  # a forked child unwinds: the lab is not its to remove
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDINGS:
             self._handle(number, signal.SIG_IGN)
             if number in self._handlers:
                 signal.signal(number, signal.SIG_IGN)

@@ -245,7 +245,7 @@ def test_the_demo_is_what_it_says():
     assert snapshot.errors == ()
     assert conflicts(snapshot) == ()
     assert [(each.workload.name, each.enrolled, each.cgroup) for each in snapshot.pods] == [
-        (name, True, f"seine-demo/{name}") for name in ("client", "db", "web-fast", "web-slow")
+        (name, True, f"seine-demo-pods/{name}") for name in ("client", "db", "web-fast", "web-slow")
     ]
     plans = compile_plans(snapshot, {"shop/web-fast": 1, "shop/web-slow": 2, "shop/db": 3})
     assert [each.slot for each in plans["10.96.0.10", 80].endpoints] == [1, 2]
