@@ -29,8 +29,9 @@ BPF_SK_STORAGE(notes, struct note);
 /* Notes on their way from the client's socket to the accepted one; written before the SYN leaves, deleted on accept. */
 BPF_TABLE("lru_hash", struct flow, struct note, flows, FLOWS_MAX);
 
-/* CLOCK_MONOTONIC ns, written by workers through mmap: cell 0 by all of them, cell 1 + w by worker w. */
-BPF_F_TABLE("array", u32, u64, heartbeat, 1 + WORKERS_MAX, BPF_F_MMAPABLE);
+/* CLOCK_MONOTONIC ns, written by workers through mmap: cell 0 by all of them, cell 1 + w by worker w; behind
+ * them how many connections each carries, for the others (cext/neighbours.c). */
+BPF_F_TABLE("array", u32, u64, heartbeat, 1 + 2 * WORKERS_MAX, BPF_F_MMAPABLE);
 
 /* enum setting. */
 BPF_TABLE("array", u32, u64, settings, SETTINGS_MAX);

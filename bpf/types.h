@@ -10,7 +10,7 @@
 
 enum seine_limit {
     PODS_MAX = 512,           /* enrolled pods of a node; the highest per-node pod limit in use is 500 (OpenShift) */
-    WORKERS_MAX = 32,         /* heartbeat cells but the first; mesh/config.py */
+    WORKERS_MAX = 32,         /* half of the heartbeat cells but the first; mesh/config.py */
     DESTINATIONS_MAX = 65536, /* addresses that connect knows: VIP and port, or pod address; allocated when used */
     BACKENDS_MAX = 262144,    /* endpoints over all destinations; allocated when used */
     PORT_RULES_MAX = 16384,   /* skipped ports, 32 per pod; allocated when used */

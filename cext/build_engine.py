@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 SOURCES = (
     *("pump", "timer", "buffer", "stats"),
-    *("listen", "stock", "plan", "source", "balance"),
+    *("listen", "neighbours", "stock", "plan", "source", "balance"),
     *("session", "start", "detect", "dial", "tunnel", "flow"),
 )
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden")

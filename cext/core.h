@@ -103,6 +103,7 @@ struct listener {
     struct timer backoff;
     struct pod *pod;
     uint8_t direction;
+    bool yielded; /* to a neighbour with less to do; the next connection is ours */
     struct listener *dead; /* next to free */
 };
 
@@ -242,6 +243,11 @@ void sources_free(struct engine *);
 void turn_away(int fd); /* closes with a reset: it was not meant for us, or we have no room for it */
 struct pod *pod_find(const struct engine *, uint32_t slot);
 void listener_ready(struct engine *, struct listener *);
+
+/* neighbours.c: how many connections we carry, told to the node's other workers; whether one of them carries clearly
+ * fewer. */
+void neighbours_tell(struct engine *);
+bool neighbours_idler(const struct engine *);
 void listeners_bury(struct engine *);
 void listeners_stop(struct engine *);
 void pods_free(struct engine *);

@@ -12,6 +12,8 @@
 
 #include "core.h"
 
+#define YIELD_MS 1 /* a worker that is awake accepts within microseconds */
+
 static bool address_of(const struct sockaddr_storage *from, struct endpoint_address *to)
 {
     if (from->ss_family == AF_INET6) {
@@ -204,8 +206,22 @@ static bool accept_failed(struct engine *e, struct listener *listener, int error
     }
 }
 
+/* Once per connection: whoever carries less has a moment to take it. */
+static bool yields(struct engine *e, struct listener *listener)
+{
+    listener->yielded = !listener->yielded && neighbours_idler(e);
+    if (!listener->yielded)
+        return false;
+    COUNT(e, accept_yielded);
+    watch_mute(e, &listener->watch);
+    timer_start(&e->wheel, &listener->backoff, ms_from_now(e, YIELD_MS));
+    return true;
+}
+
 void listener_ready(struct engine *e, struct listener *listener)
 {
+    if (yields(e, listener))
+        return;
     for (uint32_t i = 0; i < e->config.accept_batch; i++) {
         struct sockaddr_storage client = {0};
         socklen_t length = sizeof client;

@@ -161,6 +161,7 @@ int engine_pump(engine *e, struct engine_event *events, int capacity)
     e->counters[COUNTER_events] += handled;
     if (handled >= e->config.budget)
         COUNT(e, budget_spent);
+    neighbours_tell(e);
     arm(e);
     return take_events(e, events, capacity);
 }
@@ -173,6 +174,7 @@ void engine_begin(struct engine *e)
 void engine_finish(struct engine *e)
 {
     bury(e);
+    neighbours_tell(e);
     arm(e);
     if (e->events_head != e->events_tail)
         engine_poke(e);

@@ -30,6 +30,7 @@
     X(accept_no_descriptors, 0) \
     X(accept_limited, 0) \
     X(accept_failed, 0) \
+    X(accept_yielded, 0) \
     X(loop, 0) \
     X(canary, 0) \
     X(no_destination, 0) \

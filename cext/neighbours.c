@@ -1,0 +1,34 @@
+/* The other workers of the node: all accept from the same queues, and nobody assigns connections to anybody. So that one
+ * does not take nearly all (the first to wake is the first to take), who carries clearly more than a living neighbour
+ * waits a moment before accepting. Bias: work is never refused, only taken a millisecond later. */
+#include "core.h"
+
+#define WORKERS_MAX 32 /* mesh.config; cells of the heartbeat map: one for all, a beat and a load for each worker */
+#define ALIVE_NS (1000 * NS_PER_MS)
+
+static uint64_t cell(const struct engine *e, uint32_t number)
+{
+    return __atomic_load_n(&e->heartbeat[number], __ATOMIC_RELAXED);
+}
+
+void neighbours_tell(struct engine *e)
+{
+    if (e->heartbeat)
+        __atomic_store_n(&e->heartbeat[1 + WORKERS_MAX + e->worker], e->counters[COUNTER_connections], __ATOMIC_RELAXED);
+}
+
+bool neighbours_idler(const struct engine *e)
+{
+    uint64_t own = e->counters[COUNTER_connections];
+    if (!e->heartbeat || own < 4)
+        return false;
+    for (uint32_t worker = 0; worker < WORKERS_MAX; worker++) {
+        uint64_t beat = worker == e->worker ? 0 : cell(e, 1 + worker);
+        if (!beat || e->now - beat > ALIVE_NS)
+            continue;
+        uint64_t load = cell(e, 1 + WORKERS_MAX + worker);
+        if (own > load + 2 + load / 8)
+            return true;
+    }
+    return false;
+}
