@@ -22,7 +22,7 @@
 #define HTTP1_NOMINATED_MAX 16   /* names in Connection fields, without those known here */
 #define HTTP1_OMIT_MAX 16        /* ranges after merging */
 #define HTTP1_EXTENSION_MAX 256  /* bytes of extensions of one chunk; nobody is known to use any */
-#define HTTP1_TRAILERS_MAX 16384 /* bytes */
+#define HTTP1_TRAILERS_MAX 16384 /* bytes, not counting LF */
 
 /* Why a message is refused: name (also the counter's label), status for the client when its request has it. */
 #define HTTP1_REASONS(X) \

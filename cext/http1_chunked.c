@@ -35,7 +35,7 @@ static int misplaced(uint8_t byte, enum http1_reason reason)
 {
     if (byte == '\n')
         return refuse(HTTP1_bare_lf);
-    return refuse(byte_control(byte) ? HTTP1_control_byte : reason);
+    return refuse(byte_control(byte) && byte != '\r' ? HTTP1_control_byte : reason);
 }
 
 /* What may follow a size or a complete extension. */
