@@ -1,5 +1,5 @@
-"""Every case of tests/vectors/http1: fed whole, per byte, randomly split, before an unreadable page, and with more after
-it (agree.h), by each kind of build."""
+"""Every case of tests/vectors/http1, by each kind of build: fed whole, per byte, randomly split, before an unreadable
+page, and with more after it (agree.h)."""
 
 from __future__ import annotations
 
