@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from tests.kit import leftovers, network, spawn
 from tests.kit.enter import inside
@@ -64,7 +64,7 @@ class Lab:
         self._vips = itertools.count(1)
         self._logs = itertools.count(1)
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         leftovers.sweep()
         for number in ENDINGS[1:]:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
