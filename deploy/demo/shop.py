@@ -37,7 +37,7 @@ ROOT = SOURCE.parents[1]
 NAME = "seine-demo"
 NODE = "demo"
 WEB_PORT = 8080
-SECONDS_OF_WORK = {"fast": 0.004, "slow": 0.016}  # of a web replica per request, by its version label
+SECONDS_OF_WORK = {"fast": 0.005, "slow": 0.010}  # of a web replica per request, by its version label
 PRODUCT = {"reconcile_seconds": 1, "prove_seconds": 5, "log_level": "INFO"}  # as users have it, not as tests do
 
 
