@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,8 @@ DECISIONS = ("detect.py", "route", "balance", "control")  # pure, hence each wit
 BPF_LICENCE = "SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0"
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 ENVIRONMENT_READERS = {"mesh/config.py"}
+IMPORTED_AS = {"pyyaml": "yaml"}  # where a distribution's name is not its module's
+FROM_DEBIAN = {"bcc"}  # python3-bpfcc
 STAND_INS = ROOT / "bpf/kheaders"  # of kernel headers: a line or none, nothing to license
 
 PYTHON = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
@@ -117,6 +121,25 @@ def test_map_of_the_package_is_true() -> None:
     said = set(re.findall(r"^ {4}(?:\d )?(\w+) {2,}\S", text, re.MULTILINE))
     there = {path.stem for path in (ROOT / "mesh").iterdir() if path.suffix == ".py" or list(path.glob("*.py"))}
     assert said == there - {"__init__"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Top-level names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def test_what_is_imported_is_declared() -> None:
+    """What merely came along with something else would be missing one day, and only in somebody's installation."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = [re.split(r"[^\w-]", line)[0].lower() for line in declared]
+    modules = {IMPORTED_AS.get(each, each.replace("-", "_")) for each in names}
+    known = modules | FROM_DEBIAN | set(sys.stdlib_module_names) | {"mesh"}
+    strangers = [f"{name(path)}: {module}" for path in MESH for module in imports(path) if module not in known]
+    assert strangers == []
 
 
 def test_every_licence_text_is_in_the_tree() -> None:
