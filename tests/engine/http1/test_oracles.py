@@ -52,7 +52,7 @@ def excused(oracle: str, message: Message, answer: dict[str, Any]) -> str:
 
 
 def forwarded(answer: dict[str, Any]) -> bytes:
-    head = answer["forwarded"].encode("latin-1")
+    head: bytes = answer["forwarded"].encode("latin-1")
     return head[:-2] + b"Connection: upgrade\r\n\r\n" if answer["upgrade"] else head
 
 
