@@ -18,6 +18,7 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import uvloop
 
 from mesh.aio.channel import Channel
@@ -37,6 +38,7 @@ from mesh.report import Report, dump
 from mesh.watch import Watch
 
 log = logging.getLogger("seine.agent")
+FIRST_BEAT_SECONDS = 5.0  # a worker needs 0.3 s; one that cannot start must not keep pods out for ever
 OBSERVE_SECONDS = 5.0  # counters are filed under the names of their time: a pod's name changes no faster
 
 
@@ -58,6 +60,12 @@ def lock_node(run_dir: Path, node: str) -> int:
             "end it first, or give this one a name of its own with --node"
         ) from None
     return fd
+
+
+def located(snapshot: Snapshot, root: Path) -> Snapshot:
+    """With pods' cgroups as absolute paths; in objects they may be relative to the cgroup2 root."""
+    pods = (msgspec.structs.replace(pod, cgroup=str(root / pod.cgroup)) if pod.cgroup else pod for pod in snapshot.pods)
+    return msgspec.structs.replace(snapshot, pods=tuple(pods))
 
 
 def open_stats(run_dir: Path, worker: int) -> int:
@@ -137,7 +145,10 @@ class Agent:
 
     async def _follow(self) -> None:
         known: set[str] = set()
-        async for snapshot in self.source.watch():
+        await self.supervisor.first_beat(FIRST_BEAT_SECONDS)  # captured before it, a pod would meet its fail rule
+        root = cgroup2_root()
+        async for found in self.source.watch():
+            snapshot = located(found, root)
             for error in set(snapshot.errors) - known:
                 log.error("%s", error)
             known = set(snapshot.errors)

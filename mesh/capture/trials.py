@@ -116,8 +116,9 @@ class Place:
     def cgroup(self) -> None:
         root = cgroup2_root()
         for dead in root.glob(".seine-check-*"):
-            with suppress(OSError):  # a check that was killed left it empty; one that runs is busy in it
-                dead.rmdir()
+            if not Path("/proc", dead.name.rpartition("-")[2]).exists():  # a check that was killed
+                with suppress(OSError):
+                    dead.rmdir()
         self.path = root / f".seine-check-{os.getpid()}"
         self.path.mkdir()
         self._undo.callback(self.path.rmdir)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import groupby
 
 import msgspec
-from click import style
+from typer import style
 
 
 class Result(StrEnum):

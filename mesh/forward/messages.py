@@ -6,6 +6,8 @@ worker drops what was not named. Every message is therefore idempotent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from mesh.model import Plan, Value
@@ -140,5 +142,5 @@ FromAgent = (
 )
 
 encode = msgspec.msgpack.Encoder().encode
-decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
-decode_from_agent = msgspec.msgpack.Decoder(FromAgent).decode
+decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
+decode_from_agent: Callable[[bytes], FromAgent] = msgspec.msgpack.Decoder(FromAgent).decode

@@ -170,6 +170,13 @@ class Supervisor:
         beat = struct.unpack_from("Q", self._cells, 8 * (1 + number))[0]
         return max(0.0, (time.monotonic_ns() - beat) / 1e9) if beat else 0.0
 
+    async def first_beat(self, seconds: float) -> bool:
+        """Waits until some worker lives, at most so long."""
+        deadline = self._clock() + seconds
+        while not self.beating() and self._clock() < deadline:
+            await asyncio.sleep(CHECK_SECONDS / 10)
+        return self.beating()
+
     def beating(self) -> bool:
         """Whether the hooks take this node for alive (bpf/common.h: `beating`)."""
         beat = struct.unpack_from("Q", self._cells, 0)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from functools import partial
 
 from mesh.config import WORKERS_MAX
 from mesh.forward.engine import read_counters, stats_bytes
@@ -21,6 +22,10 @@ def neighbour(rig: Rig, carries: int, beat_age_s: float = 0.0) -> None:
     os.pwrite(rig.heart, struct.pack("Q", carries), 8 * (1 + WORKERS_MAX + NEIGHBOUR))
 
 
+def carries(rig: Rig, count: int) -> bool:
+    return rig.engine.live() == count
+
+
 def carry(rig: Rig, count: int) -> dict[str, int]:
     """Accept so many connections one after the other, and answer the engine's counters."""
     server = Server(rig)
@@ -29,7 +34,7 @@ def carry(rig: Rig, count: int) -> dict[str, int]:
     for number in range(count):
         client = connect(rig, address)
         client.send(b"x")
-        rig.until(lambda number=number: rig.engine.live() == number + 1)
+        rig.until(partial(carries, rig, number + 1))
     return read_counters(memoryview(os.pread(rig.stats, stats_bytes(), 0)))[0]
 
 

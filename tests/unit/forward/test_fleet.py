@@ -9,7 +9,7 @@ import msgspec
 
 from mesh.aio.channel import Channel
 from mesh.forward import messages as say
-from mesh.forward.fleet import Fleet, ServedPod
+from mesh.forward.fleet import Fleet, MakeSockets, ServedPod
 from mesh.model import Plan
 
 
@@ -64,7 +64,7 @@ class FakeWorker:
         return say.decode_from_agent(payload)
 
 
-def make_fleet(sockets=two_sockets) -> Fleet:  # type: ignore[no-untyped-def]
+def make_fleet(sockets: MakeSockets = two_sockets) -> Fleet:
     return Fleet("node-a", sockets, os.open("/dev/null", os.O_RDONLY), 5.0)
 
 

@@ -65,7 +65,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_a_worker_that_is_not_there_is_started_and_then_ever_later(bench: Bench, tmp_path: Path) -> None:
     clock: FakeClock = bench._clock  # type: ignore[assignment]
-    times = []
+    times: list[float] = []
     for _ in range(400):
         bench.check(0)
         if len(times) < len(bench.started):
