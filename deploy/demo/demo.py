@@ -112,25 +112,19 @@ class Window:
         return replace(whole, recent=moved, window=now.taken_at - before.taken_at, live=True)
 
 
-def empty() -> dict[str, Any]:
-    """The client's count before it wrote one."""
-    none = {"asked": 0, "good": 0, "connections": 0}
-    return {"web": {**none, "replicas": {}}, "db": none, "errors": []}
-
-
 # --- watching
 
 
 def watch(demo: Demo, console: Console) -> None:
     """Until Ctrl-C, or until the terminal is gone."""
     window = Window(demo.begun)
-    facts, now = demo.facts(empty())
+    facts, now = demo.facts(demo.client.tally())
     shown = window.recent(now, picture(facts, now, demo))
     with Live(shown, console=console, auto_refresh=False, screen=True) as live:
         while console.is_terminal:
             time.sleep(REFRESH_SECONDS)
             try:
-                facts, now = demo.facts(demo.client.tally() or empty())
+                facts, now = demo.facts(demo.client.tally())
                 shown = window.recent(now, picture(facts, now, demo))
             except (agent.AgentDown, agent.AgentError) as error:
                 shown = replace(shown, trouble=f"{error}; the workers serve on")
@@ -143,7 +137,7 @@ def tell(demo: Demo, seconds: float | None) -> None:
     end = time.monotonic() + seconds if seconds else float("inf")
     while (remaining := end - time.monotonic()) > 0:
         time.sleep(min(LINE_SECONDS, remaining))
-        facts, now = demo.facts(demo.client.tally() or empty())
+        facts, now = demo.facts(demo.client.tally())
         shown = window.recent(now, picture(facts, now, demo))
         web, recent = facts.tally["web"], (shown.recent or {}).get("web")
         rate = recent.requests_per_second if recent else 0.0

@@ -194,8 +194,10 @@ class Client:
         arguments = [*addresses("web"), addresses("db")[0], apps.postgres_bin() / "psql", self._out]
         command = [sys.executable, "-S", "-m", "deploy.demo.traffic", *map(str, arguments)]
         self.process: spawn.Process = shop.pods["client"].popen(command, env={"PYTHONPATH": str(ROOT)})
+        eventually(self.tally, "the client to begin", 15.0)  # from then on it knows how to end
 
     def tally(self) -> dict[str, Any]:
+        """Empty until it has begun."""
         if not self.process.alive and self.process.popen.returncode != 0:
             raise RuntimeError(f"the demo's client ended\n{self.process.output()}")
         found: dict[str, Any] = json.loads(self._out.read_text()) if self._out.exists() else {}

@@ -109,9 +109,10 @@ class HealthChecks:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(1 / CHECKS_PER_SECOND):
+        while not self._stop.is_set():
             for pod in self._pods:
                 self._check(pod)
+            self._stop.wait(1 / CHECKS_PER_SECOND)
 
     def _check(self, pod: Pod) -> None:
         connection = http.client.HTTPConnection(pod.ip, self._port, timeout=CHECK_SECONDS_MAX)
