@@ -44,7 +44,7 @@ class Picture:
             caption = f"rates, success, times and shares of the last {self.window:.0f} s; sums since the start"
             parts.append(Text(caption, style="dim"))
         parts.append(Text(""))
-        parts += [_item("captured", _captured(self.facts)), _item("balanced", _balanced())]
+        parts += [_item("captured", _captured(self.facts)), _item("balanced", _balanced(self.facts))]
         parts += [_item("witnesses", _witnesses(self.facts)), _item("pods", self._pods())]
         if self.trouble:
             parts.append(_item("trouble", Text(self.trouble, style="bold red")))
@@ -132,9 +132,10 @@ def _captured(facts: Facts) -> Text:
     )
 
 
-def _balanced() -> Text:
+def _balanced(facts: Facts) -> Text:
+    what = "each request" if facts.table["web"].requests else "each connection, for no request was recognised"
     work = " and ".join(f"web-{speed} works {seconds * 1000:.0f} ms" for speed, seconds in SECONDS_OF_WORK.items())
-    return Text(f"each request, by two choices on peak EWMA ({work} on one)")
+    return Text(f"{what}, by two choices on peak EWMA ({work} on one)")
 
 
 def _witnesses(facts: Facts) -> Text:
