@@ -1,10 +1,13 @@
 /* What the engine's files share: its objects and who offers what.
  *
- * A *leg* is one socket of a connection: the client's or the server's. A *session* is one client connection with the
- * server leg it uses now. Bytes read from a leg sit in that leg's `rx` block until the other leg took them; a leg
- * without bytes under way holds no block, so that an idle session is these structs and nothing more.
+ * A *leg* is one socket: a client's or a server's. A *session* is one client connection; an *upstream* is one connection
+ * to an endpoint, which a session has for a while or for good, and which lives on in the pool after an exchange. A *dial*
+ * is the way from the one to the other: the endpoint chosen, the socket waited for, the connecting.
+ * Bytes read from a leg sit in that leg's `rx` block until the other leg took them; a leg without bytes under way holds
+ * no block, so that an idle session is these structs and nothing more.
  * Invariants:
- *  - the epoll interest of both legs is computed in one place, from their state (session_watch);
+ *  - what is carried as it is has level-triggered legs, their interest computed in one place (session_watch);
+ *    HTTP has edge-triggered legs that remember what epoll said (leg_note), so that a request costs no epoll_ctl;
  *  - a session ends in one place (session_end), which counts it once and frees everything it held;
  *  - what ends during a batch of events is freed after the batch: an event may still point to it. */
 #ifndef SEINE_CORE_H
@@ -14,20 +17,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/types.h>
 
 #include "balance.h"
 #include "detect.h"
 #include "engine.h"
+#include "http1.h"
 #include "list.h"
 #include "stats.h"
 #include "timer.h"
 
 #define BATCH 128
+#define LEG_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET) /* of HTTP; EPOLLOUT is added when it is missed, and stays */
 #define EVENTS_MAX 4096     /* for Python, power of two; more are dropped, and asked again after a timeout */
 #define STOCK_MAX 256       /* per pod and family */
 #define SLOTS_MAX 65536
 #define PORTS_LEARNED 8     /* of a plan for any port: who speaks first */
 #define BLOCK_BYTES 65536
+#define BLOCK_READ HTTP1_HEAD_MAX /* of it, what is read into: the rest is room for a field that we add to a head */
 #define BLOCKS_KEPT 256     /* free ones kept for the next: 16 MiB */
 #define DIALS_MAX 3         /* endpoints tried for one connection */
 #define FLOW_TURNS 4        /* blocks moved for one event, before others get their turn */
@@ -54,13 +61,14 @@ struct endpoint_address {
     uint16_t port;
 };
 
-struct target { /* an endpoint as learned; shared by successive plans and by the sessions that use it */
+struct target { /* an endpoint as learned; shared by successive plans and by whoever uses it */
     struct load load;
     uint64_t id;
     struct endpoint_address address;
     int32_t slot;
     uint32_t refs;
     bool near; /* its connections are made at once, as far as we know */
+    bool gone; /* from its plan: nothing of it is kept for later */
 };
 
 enum speaker { SPEAKER_UNKNOWN, SPEAKER_CLIENT, SPEAKER_SERVER };
@@ -79,6 +87,7 @@ struct plan {
     uint32_t cursor;
     uint8_t protocol;
     uint8_t balancer;
+    bool through; /* of nobody's making: to where the client wanted */
     struct learned learned[PORTS_LEARNED];
     uint64_t *cumulative; /* NULL when all weights are alike */
     struct load *loads[]; /* each the first member of a target */
@@ -91,7 +100,7 @@ struct plans {
 };
 
 struct stock {
-    struct list waiters; /* sessions, by `queued` */
+    struct list waiters; /* dials, by `queued` */
     uint64_t asked_ns;   /* 0: no request under way */
     uint32_t count;
     uint32_t target;     /* grows when it ran empty */
@@ -118,54 +127,95 @@ struct pod {
 
 struct leg {
     struct watch watch;
-    struct session *session;
+    struct session *session; /* whose it is; NULL: an upstream in the pool */
     struct block *rx;
-    uint64_t born; /* the batch it was made in: later events of that batch are not for it */
-    bool ended; /* nothing more comes from it: FIN or error */
-    bool reset; /* it was an error */
-    bool shut;  /* we have sent our FIN to it */
-    bool shared; /* others may hold its description: leaves the epoll before it is closed */
+    bool ended;   /* nothing more comes from it: FIN or error */
+    bool reset;   /* it was an error */
+    bool shut;    /* we have sent our FIN to it, or can send no more */
+    bool shared;  /* others may hold its description: leaves the epoll before it is closed */
     bool starved; /* no block was to be had: not read until one is free */
+    /* Edge-triggered: what epoll has said and nobody has used up. */
+    bool readable;
+    bool full;    /* for sending; epoll says when it is no longer */
+    bool hangup;  /* its FIN or error is there: a short read does not mean that it is drained */
+};
+
+struct upstream {
+    struct leg leg;      /* first: what an event points to */
+    struct pool *pool;   /* whose idle ones it is among when it is idle; NULL before the first time */
+    struct target *target; /* while it is idle, a reference */
+    struct list queued;  /* among the idle of its pool, newest first */
+    struct list idle;    /* among all the idle, oldest first; or among the dead */
+    uint64_t idle_ns;    /* since when */
+    uint32_t made_in;    /* the slot of the pod that its socket is of */
+    bool used;           /* an exchange has ended on it: it may be stale when the next begins */
+    bool doomed;         /* it does not go to the pool again */
+};
+
+struct pools { /* idle upstreams by {client address, endpoint, where dialled from} */
+    struct pool **buckets;
+    struct list idle, dead;
+    struct timer timer;
+};
+
+enum dial_state { DIAL_NONE, DIAL_WAITING, DIAL_CONNECTING, DIAL_CONNECTED };
+
+struct dial {
+    struct list queued;      /* among the waiters of a stock */
+    struct timer timer;      /* waiting and connecting */
+    struct target *target;   /* chosen, and its load counted */
+    struct upstream *up;     /* from connecting on */
+    uint64_t began_ns;       /* connecting */
+    uint64_t endpoint;       /* of the last one tried, for the accounts */
+    struct load *tried[DIALS_MAX];
+    uint8_t count;
+    uint8_t state;
 };
 
 #define SESSION_STATES(X) \
     X(NEW, "new") \
     X(PARKED, "parked")       /* waits for a plan */ \
     X(DETECTING, "detecting") /* waits for client bytes, nothing dialled */ \
-    X(WAITING, "waiting")     /* for a socket of the stock */ \
+    X(WAITING, "waiting")     /* as DIALLING, for a socket of the stock: a name for people */ \
     X(DIALLING, "dialling") \
-    X(OPEN, "open") \
+    X(OPEN, "open")           /* carried as it is */ \
+    X(IDLE, "idle")           /* HTTP, between requests */ \
+    X(EXCHANGE, "exchange")   /* HTTP, from a request's first byte to its response's last */ \
+    X(CLOSING, "closing")     /* HTTP: what the client still sends is discarded, so that it can read our last words */ \
     X(DEAD, "dead")
 #define SESSION_STATE_ENUM(name, text) SESSION_##name,
 enum session_state { SESSION_STATES(SESSION_STATE_ENUM) SESSION_STATE_COUNT };
 
 struct session {
     struct list all;
-    struct list queued; /* among the parked, the waiters of a stock, the starved or the dead */
-    struct timer timer; /* of its state: park, detect, wait and connect, idle */
+    struct list queued; /* among the parked, the starved, those with more to do, or the dead */
+    struct timer timer; /* of its state: park, detect, idle */
     struct leg client;
-    struct leg server;
+    struct dial dial;
+    struct exchange *exchange; /* HTTP: the one under way */
     uint64_t id;
     uint64_t source;
-    uint64_t endpoint; /* of the last endpoint tried */
     uint64_t began_ns;
-    uint64_t active_ns;
-    uint64_t dialled_ns;
+    uint64_t spoke_ns;  /* the client, for the first time */
+    uint64_t active_ns; /* bytes moved */
     uint64_t request_bytes;
     uint64_t response_bytes;
-    struct series *series; /* of this session while it lives; NULL until counted as opened */
+    struct series *series;  /* of this connection while it lives; NULL until counted as opened */
+    struct series *carried; /* what its bytes are counted in */
     struct plan *plan;
-    struct target *target;
-    struct load *tried[DIALS_MAX];
     char *sni;
     struct endpoint_address peer; /* the true client */
     struct endpoint_address asked; /* the original destination */
+    struct series *recent; /* HTTP: of the last request */
+    uint32_t lingered; /* HTTP: bytes discarded while closing */
     uint32_t slot;
+    uint32_t plans_version; /* when `plan` was right */
     uint8_t direction;
     uint8_t state;
-    uint8_t dials;
     uint8_t spoken;
     bool decided; /* what is spoken; before, client bytes wait */
+    bool running; /* HTTP: in http_run */
+    bool leaving; /* HTTP: no request after this one */
 };
 
 struct sessions { /* ids: generation << 32 | index + 1 */
@@ -174,6 +224,7 @@ struct sessions { /* ids: generation << 32 | index + 1 */
     uint32_t *free;
     uint32_t size, free_count;
     struct list all, parked, starved, dead;
+    struct list again; /* edge-triggered, and not done with what was ready */
 };
 
 struct engine {
@@ -182,7 +233,6 @@ struct engine {
     struct watch timer_watch, kick_watch;
     bool kicked, draining;
     uint64_t now; /* CLOCK_MONOTONIC, of this batch */
-    uint64_t batch_number;
     uint64_t armed_ns; /* what the timerfd is set to; 0: nothing */
     uint64_t random;
     uint64_t *heartbeat;
@@ -192,7 +242,11 @@ struct engine {
     struct timer beat;
     struct pod **pods; /* by slot */
     struct plans plans;
+    uint32_t plans_version; /* changes when any plan does */
     struct sessions sessions;
+    struct pools pools;
+    struct exchange *exchanges_free;
+    struct http1_head head; /* the one being read; one that comes in pieces is kept by its exchange */
     struct sources *sources;
     struct block *blocks_free;
     struct listener *listeners_dead;
@@ -267,11 +321,12 @@ void session_event(struct engine *, struct leg *, uint32_t events);
 void session_count_opened(struct engine *, struct session *); /* once, when what it speaks is known */
 void session_end(struct engine *, struct session *, enum flag, bool reset_client, bool reset_server);
 void session_give_up(struct engine *, struct session *, enum flag); /* resets both sides */
-void session_leave_target(struct session *);
 void leg_close(struct engine *, struct leg *, bool reset);
 void sessions_init(struct engine *);
 void sessions_bury(struct engine *);
 void sessions_feed(struct engine *); /* the starved, when blocks are free again */
+void sessions_leave(struct engine *);    /* HTTP: each after its exchange */
+uint32_t sessions_again(struct engine *); /* one turn for those with more to do; answers how many */
 void sessions_free(struct engine *);
 
 /* Below, a function that moves a session on may end it: its callers do not touch it afterwards. */
@@ -280,31 +335,69 @@ void sessions_free(struct engine *);
 int session_start(struct engine *, int fd, bool shared, uint32_t slot, uint8_t direction,
                   const struct endpoint_address *peer, const struct endpoint_address *asked);
 void session_use(struct engine *, struct session *, struct plan *); /* takes a reference */
+void session_park(struct engine *, struct session *); /* until its plan comes */
 void session_look(struct engine *, struct session *); /* at the client's bytes; undecided while more could tell */
 void session_decide(struct engine *, struct session *, enum detected);
 void start_client_event(struct engine *, struct session *);
 void start_timeout(struct engine *, struct session *);
 
 /* dial.c: endpoint, socket, connecting */
-void dial_begin(struct engine *, struct session *);
-void dial_with(struct engine *, struct session *, int fd); /* the socket it waited for */
-void dial_without_socket(struct engine *, struct session *); /* there will be none */
+void dial_init(struct dial *);
+void dial_begin(struct engine *, struct session *); /* picks an endpoint; ends in dial_done or dial_give_up below */
+void dial_with(struct engine *, struct dial *, int fd); /* the socket it waited for */
+void dial_without_socket(struct engine *, struct dial *); /* there will be none */
 void dial_event(struct engine *, struct session *);
-void dial_timeout(struct engine *, struct session *);
+void dial_repeat(struct engine *, struct session *); /* the endpoint it has, by another connection and a new one */
+void dial_leave(struct engine *, struct session *, bool reset); /* closes what it has; the session needs it no more */
+void dial_observe(struct engine *, struct session *, double rtt_ns);
+void dial_observe_failure(struct engine *, struct session *);
+
+/* pool.c: connections to endpoints, in use and idle */
+struct upstream *upstream_new(struct engine *, int fd, uint32_t made_in); /* NULL: no memory, and fd is closed */
+void upstream_close(struct engine *, struct upstream *, bool reset);
+int pool_init(struct engine *);
+struct upstream *pool_take(struct engine *, struct session *, const struct target *); /* NULL: none */
+void pool_put(struct engine *, struct session *); /* what its dial has: kept for later, or closed */
+void pool_event(struct engine *, struct upstream *); /* of an idle one: it is of no use any more */
+void pool_drop_gone(struct engine *);                /* those of targets that are gone */
+void pool_drop_slot(struct engine *, uint32_t slot); /* those made in a pod */
+void pool_drop_all(struct engine *);
+void pool_bury(struct engine *);
+void pool_free(struct engine *);
+
+/* exchange.c: a session that speaks HTTP/1. More in exchange.h. */
+void http_begin(struct engine *, struct session *); /* its first bytes are in the client's block */
+void http_event(struct engine *, struct leg *, uint32_t events);
+void http_run(struct engine *, struct session *); /* whatever can be done now */
+void http_planned(struct engine *, struct session *);
+void http_connected(struct engine *, struct session *);
+void http_not_connected(struct engine *, struct session *, enum flag);
+void http_timeout(struct engine *, struct session *);
+void http_leave(struct engine *, struct session *); /* no more requests; closed now if idle */
+void http_orphan(struct engine *, struct session *); /* its pod is gone: no more requests, no more dialling */
+void http_ended(struct engine *, struct session *, enum flag); /* accounts for the exchange under way, and frees it */
+void http_free(struct engine *);
 
 /* tunnel.c: an open session whose bytes are carried as they are */
 void tunnel_begin(struct engine *, struct session *);
+void tunnel_upgrade(struct engine *, struct session *); /* from HTTP on, with what is in the blocks */
 void tunnel_event(struct engine *, struct leg *, uint32_t events);
 void tunnel_timeout(struct engine *, struct session *);
 
 /* flow.c: bytes from one leg to the other */
 void leg_fill(struct engine *, struct leg *); /* reads once into what room its block has */
+ssize_t leg_write(struct leg *, const uint8_t *bytes, size_t length); /* < 0: not now, or `shut`: never again */
 void leg_flow(struct engine *, struct leg *from, struct leg *to);
 void leg_drop(struct engine *, struct leg *); /* forgets the bytes under way */
 
 static inline bool leg_has_room(const struct leg *leg)
 {
-    return !leg->rx || leg->rx->end < sizeof leg->rx->bytes;
+    return !leg->rx || leg->rx->end < BLOCK_READ;
+}
+
+static inline struct leg *server_of(struct session *s)
+{
+    return s->dial.up ? &s->dial.up->leg : NULL;
 }
 
 static inline bool address_is_v4(const uint8_t ip[16])

@@ -2,12 +2,26 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "core.h"
 
 #define FAILURE_COST 10.0
 #define NOTE_LEVEL 0x5e1e /* our private level of set/getsockopt, answered by a hook on the fixed cgroup */
 #define NOTE_TRUE_CLIENT 1
+
+static void on_timer(void *owner, struct timer *);
+
+void dial_init(struct dial *d)
+{
+    list_init(&d->queued);
+    timer_init(&d->timer, on_timer);
+}
+
+static struct session *session_of(struct dial *d)
+{
+    return container_of(d, struct session, dial);
+}
 
 /* Tells the kernel who the client is, so that the app sees it. Without the hook (tests, other modes) it sees us. */
 static void note_client(struct engine *e, int fd, const struct endpoint_address *peer)
@@ -53,7 +67,7 @@ static int check_connected(struct target *target, int fd, const struct sockaddr 
 /* 1: connected, 0: under way, or -errno. */
 static int start_connect(struct engine *e, struct session *s, int fd)
 {
-    struct target *target = s->target;
+    struct target *target = s->dial.target;
     struct sockaddr_storage address;
     uint16_t port = target->address.port ? target->address.port : s->asked.port;
     socklen_t length = fill_address(&target->address, port, &address);
@@ -65,11 +79,71 @@ static int start_connect(struct engine *e, struct session *s, int fd)
     return errno == EINPROGRESS ? check_connected(target, fd, (struct sockaddr *)&address, length) : -errno;
 }
 
+/* ---- the way as a whole ---- */
+
+static void enter(struct engine *e, struct dial *d, enum dial_state state)
+{
+    if (d->state == DIAL_WAITING)
+        LESS(e, waiting);
+    list_remove(&d->queued);
+    timer_stop(&d->timer);
+    d->state = (uint8_t)state;
+}
+
+static void leave_target(struct dial *d)
+{
+    if (!d->target)
+        return;
+    d->target->load.pending--;
+    target_unref(d->target);
+    d->target = NULL;
+}
+
+void dial_leave(struct engine *e, struct session *s, bool reset)
+{
+    struct dial *d = &s->dial;
+    enter(e, d, DIAL_NONE);
+    if (d->up)
+        upstream_close(e, d->up, reset);
+    d->up = NULL;
+    leave_target(d);
+}
+
+void dial_observe(struct engine *e, struct session *s, double rtt_ns)
+{
+    balance_observe(&s->dial.target->load, rtt_ns, e->now, e->config.decay_ms * (double)NS_PER_MS);
+}
+
+/* An endpoint that refuses is not a fast one: for the balancer it costs ten times what an unknown one does. */
+void dial_observe_failure(struct engine *e, struct session *s)
+{
+    dial_observe(e, s, e->config.default_rtt_ms * (double)NS_PER_MS * FAILURE_COST);
+}
+
+/* Nothing was sent to any server: HTTP is told why, all else sees a reset, as if the server had refused it. */
+static void give_up(struct engine *e, struct session *s, enum flag flag)
+{
+    dial_leave(e, s, true);
+    if (s->exchange)
+        http_not_connected(e, s, flag);
+    else
+        session_give_up(e, s, flag);
+}
+
+static void done(struct engine *e, struct session *s)
+{
+    enter(e, &s->dial, DIAL_CONNECTED);
+    if (s->exchange)
+        http_connected(e, s);
+    else
+        tunnel_begin(e, s);
+}
+
 static void dial_again(struct engine *e, struct session *s)
 {
-    session_leave_target(s);
-    if (s->dials >= DIALS_MAX) {
-        session_give_up(e, s, FLAG_UF);
+    dial_leave(e, s, false);
+    if (s->dial.count >= DIALS_MAX) {
+        give_up(e, s, FLAG_UF);
         return;
     }
     COUNT(e, dial_retried);
@@ -80,30 +154,20 @@ static void wait_for_socket(struct engine *e, struct session *s, struct stock *s
 {
     if (e->counters[COUNTER_waiting] >= e->config.max_waiting) {
         COUNT(e, wait_limited);
-        session_give_up(e, s, FLAG_UO);
+        give_up(e, s, FLAG_UO);
         return;
     }
-    session_enter(e, s, SESSION_WAITING);
+    enter(e, &s->dial, DIAL_WAITING);
     COUNT(e, waiting);
     COUNT(e, waited);
-    list_push(&stock->waiters, &s->queued);
-    timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.connect_timeout_ms));
+    list_push(&stock->waiters, &s->dial.queued);
+    timer_start(&e->wheel, &s->dial.timer, ms_from_now(e, e->config.connect_timeout_ms));
     session_watch(e, s);
 }
 
-void dial_begin(struct engine *e, struct session *s)
+static void dial_fresh(struct engine *e, struct session *s)
 {
-    struct target *target = plan_pick(e, s->plan, s->tried, s->dials);
-    if (!target) {
-        if (s->dials == 0)
-            COUNT(e, no_endpoint);
-        session_give_up(e, s, s->dials ? FLAG_UF : FLAG_UH);
-        return;
-    }
-    s->tried[s->dials++] = &target->load;
-    s->target = target;
-    s->endpoint = target->id;
-    target->load.pending++;
+    struct target *target = s->dial.target;
     struct pod *pod = pod_find(e, target->slot >= 0 ? (uint32_t)target->slot : s->slot);
     if (!pod) {
         COUNT(e, no_pod);
@@ -113,21 +177,47 @@ void dial_begin(struct engine *e, struct session *s)
     int family = !address_is_v4(target->address.ip);
     int fd = stock_take(e, pod, family);
     if (fd >= 0)
-        dial_with(e, s, fd);
+        dial_with(e, &s->dial, fd);
     else
         wait_for_socket(e, s, &pod->stock[family]);
 }
 
-void dial_without_socket(struct engine *e, struct session *s)
+void dial_repeat(struct engine *e, struct session *s)
 {
-    dial_again(e, s);
+    enter(e, &s->dial, DIAL_NONE);
+    upstream_close(e, s->dial.up, true);
+    s->dial.up = NULL;
+    dial_fresh(e, s);
 }
 
-/* An endpoint that refuses is not a fast one: for the balancer it costs ten times what an unknown one does. */
+void dial_begin(struct engine *e, struct session *s)
+{
+    struct dial *d = &s->dial;
+    struct target *target = plan_pick(e, s->plan, d->tried, d->count);
+    if (!target) {
+        if (d->count == 0)
+            COUNT(e, no_endpoint);
+        give_up(e, s, d->count ? FLAG_UF : FLAG_UH);
+        return;
+    }
+    d->tried[d->count++] = &target->load;
+    d->target = target;
+    d->endpoint = target->id;
+    target->load.pending++;
+    if (s->exchange && (d->up = pool_take(e, s, target)))
+        done(e, s);
+    else
+        dial_fresh(e, s);
+}
+
+void dial_without_socket(struct engine *e, struct dial *d)
+{
+    dial_again(e, session_of(d));
+}
+
 static void dial_failed(struct engine *e, struct session *s, int error)
 {
-    double cost_ns = e->config.default_rtt_ms * (double)NS_PER_MS * FAILURE_COST;
-    balance_observe(&s->target->load, cost_ns, clock_ns(), e->config.decay_ms * (double)NS_PER_MS);
+    dial_observe_failure(e, s);
     switch (error) {
     case ECONNREFUSED:
     case ECONNRESET: COUNT(e, dial_refused); break;
@@ -136,23 +226,27 @@ static void dial_failed(struct engine *e, struct session *s, int error)
     case EHOSTUNREACH: COUNT(e, dial_unreachable); break;
     default: COUNT(e, dial_failed); break;
     }
-    leg_close(e, &s->server, false);
     dial_again(e, s);
 }
 
-void dial_with(struct engine *e, struct session *s, int fd)
+void dial_with(struct engine *e, struct dial *d, int fd)
 {
-    session_enter(e, s, SESSION_DIALLING);
-    s->server = (struct leg){.watch = {.fd = fd, .kind = WATCH_SERVER}, .session = s, .shared = true,
-                             .born = e->batch_number};
-    s->dialled_ns = clock_ns();
+    struct session *s = session_of(d);
+    enter(e, d, DIAL_CONNECTING);
+    d->up = upstream_new(e, fd, d->target->slot >= 0 ? (uint32_t)d->target->slot : s->slot);
+    if (!d->up) {
+        dial_failed(e, s, ENOMEM);
+        return;
+    }
+    d->up->leg.session = s;
+    d->began_ns = clock_ns();
     int result = start_connect(e, s, fd);
     if (result < 0) {
         dial_failed(e, s, -result);
     } else if (result > 0) {
-        tunnel_begin(e, s);
+        done(e, s);
     } else {
-        timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.connect_timeout_ms));
+        timer_start(&e->wheel, &d->timer, ms_from_now(e, e->config.connect_timeout_ms));
         session_watch(e, s);
     }
 }
@@ -161,16 +255,18 @@ void dial_event(struct engine *e, struct session *s)
 {
     int error = 0;
     socklen_t length = sizeof error;
-    getsockopt(s->server.watch.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    getsockopt(s->dial.up->leg.watch.fd, SOL_SOCKET, SO_ERROR, &error, &length);
     if (error)
         dial_failed(e, s, error);
     else
-        tunnel_begin(e, s);
+        done(e, s);
 }
 
-void dial_timeout(struct engine *e, struct session *s)
+static void on_timer(void *owner, struct timer *timer)
 {
-    if (s->state == SESSION_WAITING) {
+    struct engine *e = owner;
+    struct session *s = session_of(container_of(timer, struct dial, timer));
+    if (s->dial.state == DIAL_WAITING) {
         COUNT(e, wait_timeout);
         dial_again(e, s);
     } else {

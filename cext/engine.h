@@ -46,7 +46,15 @@ struct engine_config {
     uint32_t detect_timeout_ms;  /* client bytes on a port declared HTTP; then it is opaque */
     uint32_t detect_hold_ms;     /* an ambiguous prefix elsewhere; then it is opaque */
     uint32_t park_timeout_ms;    /* no plan; then it goes to the original destination */
-    uint32_t idle_timeout_ms;    /* no byte in either direction */
+    uint32_t idle_timeout_ms;    /* no byte in either direction; of HTTP: between requests */
+    uint32_t head_timeout_ms;    /* HTTP: from a request's first byte to the end of its head; then 408 */
+    uint32_t stream_idle_ms;     /* HTTP: no byte in either direction during an exchange; then 504 */
+    uint32_t linger_ms;          /* HTTP: after our last words, what the client still sends is discarded so long */
+    uint32_t max_linger_bytes;   /* and so much */
+    uint32_t pool_idle_ms;       /* of a connection to an endpoint between exchanges */
+    uint32_t max_pooled;         /* such connections in all; beyond it they are closed */
+    uint32_t max_pooled_per_key; /* and those of one client to one endpoint */
+    uint32_t max_interim;        /* 1xx responses to one request; then 502 */
     uint32_t backoff_ms;         /* of a listener after EMFILE, ENFILE, ENOBUFS, ENOMEM or max_connections */
     uint32_t heartbeat_ms;
     uint32_t decay_ms;           /* of the peak EWMA */

@@ -14,8 +14,9 @@ void leg_drop(struct engine *e, struct leg *leg)
 
 static void leg_starve(struct engine *e, struct leg *leg)
 {
+    enum session_state state = leg->session->state;
     leg->starved = true;
-    if (leg->session->state == SESSION_OPEN && list_empty(&leg->session->queued))
+    if ((state == SESSION_OPEN || state == SESSION_EXCHANGE) && list_empty(&leg->session->queued))
         list_push(&e->sessions.starved, &leg->session->queued);
 }
 
@@ -28,16 +29,19 @@ void leg_fill(struct engine *e, struct leg *leg)
         return;
     }
     struct block *block = leg->rx;
-    size_t room = sizeof block->bytes - block->end;
+    size_t room = block->end < BLOCK_READ ? BLOCK_READ - block->end : 0;
     if (room == 0)
         return;
     ssize_t got = recv(leg->watch.fd, block->bytes + block->end, room, 0);
     if (got > 0) {
         block->end += (uint32_t)got;
         leg->session->active_ns = e->now;
+        leg->readable = leg->hangup || (size_t)got == room;
     } else if (got == 0) {
         leg->ended = true;
-    } else if (errno != EAGAIN && errno != EINTR) {
+    } else if (errno == EAGAIN) {
+        leg->readable = false;
+    } else if (errno != EINTR) {
         leg->ended = leg->reset = true;
     }
     if (block->end == block->start)
@@ -48,11 +52,23 @@ static void account(struct session *s, const struct leg *from, size_t sent)
 {
     if (from == &s->client) {
         s->request_bytes += sent;
-        s->series->request_bytes += sent;
+        s->carried->request_bytes += sent;
     } else {
         s->response_bytes += sent;
-        s->series->response_bytes += sent;
+        s->carried->response_bytes += sent;
     }
+}
+
+ssize_t leg_write(struct leg *leg, const uint8_t *bytes, size_t length)
+{
+    ssize_t sent = send(leg->watch.fd, bytes, length, MSG_NOSIGNAL);
+    if (sent >= 0)
+        leg->full = (size_t)sent < length;
+    else if (errno == EAGAIN || errno == EINTR)
+        leg->full = true;
+    else
+        leg->reset = leg->shut = true;
+    return sent;
 }
 
 /* true: all of it is gone. After an error the other leg is still read: its last words came before its reset. */
@@ -60,12 +76,10 @@ static bool leg_send(struct engine *e, struct leg *from, struct leg *to)
 {
     struct block *block = from->rx;
     size_t left = block->end - block->start;
-    ssize_t sent = send(to->watch.fd, block->bytes + block->start, left, MSG_NOSIGNAL);
+    ssize_t sent = leg_write(to, block->bytes + block->start, left);
     if (sent < 0) {
-        if (errno == EAGAIN || errno == EINTR)
-            return false;
-        to->reset = to->shut = true;
-        leg_drop(e, from);
+        if (to->shut)
+            leg_drop(e, from);
         return false;
     }
     account(from->session, from, (size_t)sent);
@@ -84,7 +98,7 @@ void leg_flow(struct engine *e, struct leg *from, struct leg *to)
             leg_fill(e, from);
         if (!from->rx)
             return;
-        bool full = from->rx->end == sizeof from->rx->bytes;
+        bool full = from->rx->end >= BLOCK_READ;
         if (!leg_send(e, from, to) || !full)
             return;
     }

@@ -29,6 +29,11 @@ static inline void list_push(struct list *head, struct list *member) /* at the e
     head->prev = member;
 }
 
+static inline void list_unshift(struct list *head, struct list *member) /* at the beginning */
+{
+    list_push(head->next, member);
+}
+
 static inline void list_remove(struct list *member)
 {
     member->prev->next = member->next;

@@ -268,10 +268,18 @@ static void end_sessions(struct engine *e, uint32_t slot, bool all)
     for (struct list *at = e->sessions.all.next; at != &e->sessions.all; at = next) {
         struct session *s = container_of(at, struct session, all);
         next = at->next;
-        bool concerned = s->slot == slot || (s->target && s->target->slot == (int32_t)slot);
-        if (concerned && (all || s->state != SESSION_OPEN))
+        const struct dial *d = &s->dial;
+        bool client = s->slot == slot, server = d->target && d->target->slot == (int32_t)slot;
+        bool served = s->state == SESSION_OPEN || d->state == DIAL_CONNECTED;
+        if (d->up && d->up->made_in == slot)
+            d->up->doomed = true;
+        bool waits = !served && s->state != SESSION_IDLE && s->state != SESSION_CLOSING;
+        if ((client || server) && (all || waits))
             session_end(e, s, FLAG_LR, true, true);
+        else if (client && s->state != SESSION_OPEN)
+            http_orphan(e, s);
     }
+    pool_drop_slot(e, slot);
 }
 
 void engine_remove_pod(engine *e, uint32_t slot, int close_connections)

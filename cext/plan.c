@@ -166,7 +166,21 @@ struct plan *plan_through(const struct endpoint_address *to, int32_t slot, uint6
     memcpy(endpoint.address, to->ip, 16);
     struct engine_plan plan = {.port = to->port, .protocol = ENGINE_DETECT, .endpoint_count = 1, .endpoints = &endpoint};
     memcpy(plan.address, to->ip, 16);
-    return plan_make(&plan, NULL, now, rtt_ns);
+    struct plan *made = plan_make(&plan, NULL, now, rtt_ns);
+    if (made)
+        made->through = true;
+    return made;
+}
+
+/* Its place in the table is another's now: what no plan of this address names any more is not kept for later. */
+static void plan_retire(struct engine *e, struct plan *old, const struct plan *heir)
+{
+    for (uint32_t i = 0; i < old->count; i++)
+        target_of(old->loads[i])->gone = true;
+    for (uint32_t i = 0; heir && i < heir->count; i++)
+        target_of(heir->loads[i])->gone = false;
+    plan_unref(old);
+    pool_drop_gone(e);
 }
 
 static bool is_for(const struct plan *plan, const struct endpoint_address *asked)
@@ -206,9 +220,10 @@ int engine_set_plan(engine *e, const struct engine_plan *from)
     plan->next = old ? old->next : NULL;
     *place = plan;
     if (old)
-        plan_unref(old);
+        plan_retire(e, old, plan);
     else
         plans->count++;
+    e->plans_version++;
     e->counters[COUNTER_plans] = plans->count;
     wake_parked(e, plan);
     engine_finish(e);
@@ -223,9 +238,12 @@ void engine_remove_plan(engine *e, const uint8_t address[16], uint16_t port)
     struct plan *plan = place ? *place : NULL;
     if (!plan)
         return;
+    engine_begin(e);
+    e->plans_version++;
     *place = plan->next;
-    plan_unref(plan);
+    plan_retire(e, plan, NULL);
     e->counters[COUNTER_plans] = --e->plans.count;
+    engine_finish(e);
 }
 
 struct target *plan_pick(struct engine *e, struct plan *plan, struct load *const *tried, uint32_t tried_count)

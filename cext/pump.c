@@ -130,8 +130,14 @@ static void dispatch(struct engine *e, const struct epoll_event *event)
         if (watch->fd >= 0)
             listener_ready(e, container_of(watch, struct listener, watch));
         break;
-    case WATCH_CLIENT:
-    case WATCH_SERVER: session_event(e, container_of(watch, struct leg, watch), event->events); break;
+    case WATCH_CLIENT: session_event(e, container_of(watch, struct leg, watch), event->events); break;
+    case WATCH_SERVER: {
+        struct leg *leg = container_of(watch, struct leg, watch);
+        if (leg->session)
+            session_event(e, leg, event->events);
+        else
+            pool_event(e, container_of(leg, struct upstream, leg));
+    }
     }
 }
 
@@ -139,28 +145,31 @@ static void bury(struct engine *e)
 {
     sessions_feed(e);
     sessions_bury(e);
+    pool_bury(e);
     listeners_bury(e);
 }
 
 int engine_pump(engine *e, struct engine_event *events, int capacity)
 {
-    uint32_t handled = 0;
+    uint32_t handled = 0, again;
     int count;
     COUNT(e, pumps);
     do {
         uint32_t left = e->config.budget - handled;
         count = epoll_wait(e->epoll, e->batch, left < BATCH ? (int)left : BATCH, 0);
         e->now = clock_ns();
-        e->batch_number++;
         for (int i = 0; i < count; i++)
             dispatch(e, &e->batch[i]);
         wheel_advance(&e->wheel, e->now, e);
+        again = sessions_again(e);
         bury(e);
-        handled += count > 0 ? (uint32_t)count : 0;
-    } while (count > 0 && handled < e->config.budget);
+        handled += (count > 0 ? (uint32_t)count : 0) + again;
+    } while ((count > 0 || again > 0) && handled < e->config.budget);
     e->counters[COUNTER_events] += handled;
     if (handled >= e->config.budget)
         COUNT(e, budget_spent);
+    if (!list_empty(&e->sessions.again))
+        engine_poke(e);
     neighbours_tell(e);
     arm(e);
     return take_events(e, events, capacity);
@@ -176,7 +185,7 @@ void engine_finish(struct engine *e)
     bury(e);
     neighbours_tell(e);
     arm(e);
-    if (e->events_head != e->events_tail)
+    if (e->events_head != e->events_tail || !list_empty(&e->sessions.again))
         engine_poke(e);
 }
 
@@ -186,6 +195,8 @@ void engine_drain(engine *e)
     e->draining = true;
     e->counters[COUNTER_draining] = 1;
     listeners_stop(e);
+    sessions_leave(e);
+    pool_drop_all(e);
     engine_finish(e);
 }
 
@@ -233,7 +244,7 @@ static bool start(struct engine *e, const struct engine_config *config, int stat
         return false;
     e->counters = stats_counters(e->stats);
     e->pods = calloc(SLOTS_MAX, sizeof(struct pod *));
-    if (!e->pods || !open_descriptors(e) || !map_heartbeat(e, heartbeat_fd))
+    if (!e->pods || pool_init(e) < 0 || !open_descriptors(e) || !map_heartbeat(e, heartbeat_fd))
         return false;
     beat(e, &e->beat);
     arm(e);
@@ -270,6 +281,8 @@ void engine_free(engine *e)
     if (e->stats && e->pods) {
         pods_free(e);
         sessions_free(e);
+        pool_free(e);
+        http_free(e);
         listeners_bury(e);
         plans_free(e);
         sources_free(e);

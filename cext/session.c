@@ -1,7 +1,9 @@
 /* The sessions: their table, states, interest in events, accounts and end.
  *
- *   new -> (parked) -> (detecting) -> (waiting) -> dialling -> open -> dead
- *          start.c                     dial.c                  tunnel.c   */
+ *   new -> (parked) -> (detecting) -> dialling -> open -> dead
+ *          start.c                    dial.c      tunnel.c
+ *                            `-> exchange <-> idle -> (closing) -> dead
+ *                                exchange.c, which dials as it needs */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,7 @@ void sessions_init(struct engine *e)
     list_init(&e->sessions.parked);
     list_init(&e->sessions.starved);
     list_init(&e->sessions.dead);
+    list_init(&e->sessions.again);
 }
 
 static int grow(struct sessions *all)
@@ -68,6 +71,7 @@ struct session *session_new(struct engine *e)
     list_init(&s->all);
     list_init(&s->queued);
     timer_init(&s->timer, on_timer);
+    dial_init(&s->dial);
     list_push(&all->all, &s->all);
     COUNT(e, connections);
     return s;
@@ -103,8 +107,6 @@ void session_enter(struct engine *e, struct session *s, enum session_state state
 {
     if (s->state == SESSION_PARKED)
         LESS(e, parked);
-    if (s->state == SESSION_WAITING)
-        LESS(e, waiting);
     list_remove(&s->queued);
     timer_stop(&s->timer);
     s->state = (uint8_t)state;
@@ -114,33 +116,40 @@ static uint32_t client_wants(const struct session *s)
 {
     bool collecting = s->state != SESSION_OPEN || !s->decided;
     bool room = collecting ? leg_has_room(&s->client) : !s->client.rx;
-    bool read = room && !s->client.ended && !s->client.starved && !s->server.reset;
-    bool write = s->state == SESSION_OPEN && s->server.rx;
+    const struct leg *server = s->dial.up ? &s->dial.up->leg : NULL;
+    bool read = room && !s->client.ended && !s->client.starved && !(server && server->reset);
+    bool write = s->state == SESSION_OPEN && server->rx;
     return (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0);
 }
 
 static uint32_t server_wants(const struct session *s)
 {
-    if (s->state == SESSION_DIALLING)
+    const struct leg *server = &s->dial.up->leg;
+    if (s->dial.state == DIAL_CONNECTING)
         return EPOLLIN | EPOLLOUT;
-    bool read = !s->server.rx && !s->server.ended && !s->server.starved && !s->client.reset;
+    bool read = !server->rx && !server->ended && !server->starved && !s->client.reset;
     bool write = s->client.rx && s->decided;
     return (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0);
 }
 
+static bool is_http(const struct session *s)
+{
+    return s->state == SESSION_EXCHANGE || s->state == SESSION_IDLE || s->state == SESSION_CLOSING;
+}
+
 void session_watch(struct engine *e, struct session *s)
 {
-    int failed = watch_set(e, &s->client.watch, client_wants(s));
-    if (s->server.watch.fd >= 0)
-        failed |= watch_set(e, &s->server.watch, server_wants(s));
+    int failed = watch_set(e, &s->client.watch, is_http(s) ? LEG_EVENTS : client_wants(s));
+    if (s->dial.up)
+        failed |= watch_set(e, &s->dial.up->leg.watch, server_wants(s));
     if (failed)
         session_end(e, s, FLAG_UO, true, true);
 }
 
 static struct series_key key_of(const struct session *s, enum flag flag)
 {
-    return (struct series_key){.source = s->source, .service = s->plan ? s->plan->service : 0, .endpoint = s->endpoint,
-                               .direction = s->direction, .protocol = s->spoken, .flag = (uint8_t)flag};
+    return (struct series_key){.source = s->source, .service = s->plan ? s->plan->service : 0,
+                               .endpoint = s->spoken == SPOKEN_HTTP1 ? 0 : s->dial.endpoint, .direction = s->direction, .protocol = s->spoken, .flag = (uint8_t)flag};
 }
 
 void session_count_opened(struct engine *e, struct session *s)
@@ -148,7 +157,7 @@ void session_count_opened(struct engine *e, struct session *s)
     if (s->series)
         return;
     struct series_key key = key_of(s, FLAG_NONE);
-    s->series = stats_series(e->stats, &key);
+    s->series = s->carried = stats_series(e->stats, &key);
     s->series->opened++;
 }
 
@@ -163,27 +172,21 @@ void leg_close(struct engine *e, struct leg *leg, bool reset)
     watch_close(e, &leg->watch, leg->shared);
 }
 
-void session_leave_target(struct session *s)
-{
-    if (!s->target)
-        return;
-    s->target->load.pending--;
-    target_unref(s->target);
-    s->target = NULL;
-}
-
 void session_end(struct engine *e, struct session *s, enum flag flag, bool reset_client, bool reset_server)
 {
     if (s->state == SESSION_DEAD)
         return;
     session_enter(e, s, SESSION_DEAD);
     session_count_opened(e, s);
-    struct series_key key = key_of(s, flag);
     s->series->closed++;
-    series_record(stats_series(e->stats, &key), e->now - s->began_ns);
+    if (s->spoken == SPOKEN_HTTP1) {
+        http_ended(e, s, flag);
+    } else {
+        struct series_key key = key_of(s, flag);
+        series_record(stats_series(e->stats, &key), e->now - s->began_ns);
+    }
     leg_close(e, &s->client, reset_client);
-    leg_close(e, &s->server, reset_server);
-    session_leave_target(s);
+    dial_leave(e, s, reset_server);
     if (s->plan)
         plan_unref(s->plan);
     free(s->sni);
@@ -205,13 +208,17 @@ void session_give_up(struct engine *e, struct session *s, enum flag flag)
 void session_event(struct engine *e, struct leg *leg, uint32_t events)
 {
     struct session *s = leg->session;
-    if (s->state == SESSION_DEAD || leg->watch.fd < 0 || leg->born == e->batch_number)
+    if (s->state == SESSION_DEAD || leg->watch.fd < 0)
         return;
+    if (is_http(s)) {
+        http_event(e, leg, events);
+        return;
+    }
     if ((events & (EPOLLERR | EPOLLHUP)) && leg->watch.wanted == 0)
         watch_mute(e, &leg->watch); /* errors cannot be unwanted: level-triggered they would spin */
     if (s->state == SESSION_OPEN)
         tunnel_event(e, leg, events);
-    else if (leg == &s->server)
+    else if (leg != &s->client)
         dial_event(e, s);
     else
         start_client_event(e, s);
@@ -221,9 +228,34 @@ void sessions_feed(struct engine *e)
 {
     while (!list_empty(&e->sessions.starved) && e->counters[COUNTER_buffers] < e->config.max_buffers) {
         struct session *s = container_of(list_shift(&e->sessions.starved), struct session, queued);
-        s->client.starved = s->server.starved = false;
-        session_watch(e, s);
+        s->client.starved = false;
+        if (s->dial.up)
+            s->dial.up->leg.starved = false;
+        if (is_http(s))
+            http_run(e, s);
+        else
+            session_watch(e, s);
     }
+}
+
+void sessions_leave(struct engine *e)
+{
+    struct list *next;
+    for (struct list *at = e->sessions.all.next; at != &e->sessions.all; at = next) {
+        struct session *s = container_of(at, struct session, all);
+        next = at->next;
+        if (is_http(s))
+            http_leave(e, s);
+    }
+}
+
+uint32_t sessions_again(struct engine *e)
+{
+    struct list all, *link;
+    uint32_t count = 0;
+    for (list_move(&e->sessions.again, &all); (link = list_shift(&all)); count++)
+        http_run(e, container_of(link, struct session, queued));
+    return count;
 }
 
 /* ---- timeouts ---- */
@@ -235,9 +267,10 @@ static void on_timer(void *owner, struct timer *timer)
     switch (s->state) {
     case SESSION_PARKED:
     case SESSION_DETECTING: start_timeout(e, s); break;
-    case SESSION_WAITING:
-    case SESSION_DIALLING: dial_timeout(e, s); break;
     case SESSION_OPEN: tunnel_timeout(e, s); break;
+    case SESSION_IDLE:
+    case SESSION_EXCHANGE:
+    case SESSION_CLOSING: http_timeout(e, s); break;
     default: break;
     }
 }
@@ -247,10 +280,12 @@ static void on_timer(void *owner, struct timer *timer)
 static void describe(const struct engine *e, const struct session *s, struct engine_connection *to)
 {
     *to = (struct engine_connection){
-        .id = s->id, .endpoint = s->endpoint, .service = s->plan ? s->plan->service : 0,
+        .id = s->id, .endpoint = s->dial.endpoint, .service = s->plan ? s->plan->service : 0,
         .age_ms = (e->now - s->began_ns) / NS_PER_MS, .request_bytes = s->request_bytes,
         .response_bytes = s->response_bytes, .slot = s->slot, .client_port = s->peer.port, .port = s->asked.port,
         .direction = s->direction, .state = s->state, .protocol = s->spoken};
+    if (s->state == SESSION_DIALLING && s->dial.state == DIAL_WAITING)
+        to->state = SESSION_WAITING;
     memcpy(to->client, s->peer.ip, sizeof to->client);
     memcpy(to->address, s->asked.ip, sizeof to->address);
     if (s->sni)

@@ -9,9 +9,9 @@
 
 void session_decide(struct engine *e, struct session *s, enum detected found)
 {
-    static const uint8_t spoken[] = {SPOKEN_TCP, SPOKEN_TCP, SPOKEN_TCP, SPOKEN_HTTP2, SPOKEN_TLS};
+    static const uint8_t spoken[] = {SPOKEN_TCP, SPOKEN_TCP, SPOKEN_HTTP1, SPOKEN_HTTP2, SPOKEN_TLS};
     s->decided = true;
-    s->spoken = spoken[found]; /* HTTP/1 is carried as it is, and counted as what is carried */
+    s->spoken = spoken[found];
     switch (found) {
     case DETECTED_HTTP1: COUNT(e, detected_http1); break;
     case DETECTED_HTTP2: COUNT(e, detected_http2); break;
@@ -29,8 +29,12 @@ void session_look(struct engine *e, struct session *s)
     const struct block *block = s->client.rx;
     bool more = !s->client.ended && leg_has_room(&s->client);
     enum detected found = block ? detect(block->bytes, block->end) : DETECTED_MORE;
+    if (block && !s->spoke_ns)
+        s->spoke_ns = e->now;
     if (found == DETECTED_MORE && more)
         return;
+    if (block && found <= DETECTED_OTHER && s->plan->protocol == ENGINE_HTTP)
+        found = DETECTED_HTTP1; /* declared: what is not HTTP is for its parser to refuse */
     char name[ENGINE_SNI_MAX];
     int sni = found == DETECTED_TLS ? detect_sni(block->bytes, block->end, name, sizeof name) : 0;
     if (sni < 0 && more)
@@ -51,18 +55,47 @@ static bool is_opaque(const struct engine *e, const struct session *s)
     return s->plan->protocol == ENGINE_OPAQUE;
 }
 
+/* HTTP picks an endpoint for each request when it has seen its head; all else dials. */
+static void go_on(struct engine *e, struct session *s)
+{
+    if (s->spoken == SPOKEN_HTTP1) {
+        http_begin(e, s);
+    } else {
+        session_enter(e, s, SESSION_DIALLING);
+        dial_begin(e, s);
+    }
+}
+
+/* How long to wait for the client's first bytes before anything is dialled; 0: not at all, the server may speak first. */
+static uint32_t patience_ms(const struct engine *e, const struct session *s)
+{
+    if (s->decided || s->client.ended)
+        return 0;
+    if (s->plan->protocol == ENGINE_HTTP)
+        return e->config.detect_timeout_ms;
+    return plan_speaker(s->plan, s->asked.port) == SPEAKER_CLIENT ? e->config.detect_hold_ms : 0;
+}
+
 void session_use(struct engine *e, struct session *s, struct plan *plan)
 {
-    session_enter(e, s, SESSION_DETECTING);
     plan->refs++;
+    if (s->plan)
+        plan_unref(s->plan);
     s->plan = plan;
+    s->plans_version = e->plans_version;
+    if (s->exchange) {
+        http_planned(e, s);
+        return;
+    }
+    session_enter(e, s, SESSION_DETECTING);
     s->decided = is_opaque(e, s);
     session_look(e, s);
-    if (plan->protocol == ENGINE_HTTP && !s->decided && !s->client.ended) {
-        timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.detect_timeout_ms));
+    uint32_t wait_ms = patience_ms(e, s);
+    if (wait_ms) {
+        timer_start(&e->wheel, &s->timer, ms_from_now(e, wait_ms));
         session_watch(e, s);
     } else {
-        dial_begin(e, s);
+        go_on(e, s);
     }
 }
 
@@ -80,7 +113,7 @@ static void pass_through(struct engine *e, struct session *s)
     plan_unref(plan);
 }
 
-static void park(struct engine *e, struct session *s)
+void session_park(struct engine *e, struct session *s)
 {
     if (e->counters[COUNTER_parked] >= e->config.max_parked) {
         COUNT(e, park_limited);
@@ -104,7 +137,7 @@ static void route(struct engine *e, struct session *s)
     if (plan)
         session_use(e, s, plan);
     else
-        park(e, s);
+        session_park(e, s);
 }
 
 void engine_no_plan(engine *e, uint64_t connection)
@@ -127,9 +160,7 @@ int session_start(struct engine *e, int fd, bool shared, uint32_t slot, uint8_t 
         turn_away(fd);
         return room ? -ENOMEM : -EAGAIN;
     }
-    s->client = (struct leg){.watch = {.fd = fd, .kind = WATCH_CLIENT}, .session = s, .shared = shared,
-                             .born = e->batch_number};
-    s->server = (struct leg){.watch = {.fd = -1, .kind = WATCH_SERVER}, .session = s};
+    s->client = (struct leg){.watch = {.fd = fd, .kind = WATCH_CLIENT}, .session = s, .shared = shared};
     s->slot = slot;
     s->direction = direction;
     s->peer = *peer;
@@ -151,8 +182,9 @@ void start_client_event(struct engine *e, struct session *s)
         return;
     }
     session_look(e, s);
-    if (s->state == SESSION_DETECTING && (s->decided || s->client.ended))
-        dial_begin(e, s);
+    bool http = s->state == SESSION_DIALLING && s->spoken == SPOKEN_HTTP1; /* the dial under way is its first */
+    if (http || (s->state == SESSION_DETECTING && (s->decided || s->client.ended)))
+        go_on(e, s);
     else
         session_watch(e, s);
 }
@@ -164,7 +196,8 @@ void start_timeout(struct engine *e, struct session *s)
         pass_through(e, s);
     } else {
         COUNT(e, detect_timeout);
-        session_decide(e, s, DETECTED_OTHER);
-        dial_begin(e, s);
+        if (s->client.rx)
+            session_decide(e, s, s->plan->protocol == ENGINE_HTTP ? DETECTED_HTTP1 : DETECTED_OTHER);
+        go_on(e, s); /* undecided: whoever speaks first */
     }
 }

@@ -25,8 +25,11 @@ struct stats {
 #define NAME_OF(name, gauge) #name,
 #define GAUGE_OF(name, gauge) gauge,
 #define TEXT_OF(name, text) text,
-static const char *const COUNTER_NAMES[] = {STATS_COUNTERS(NAME_OF)};
-static const uint8_t COUNTER_GAUGES[] = {STATS_COUNTERS(GAUGE_OF)};
+#define BAD_REQUEST_NAME(name, status) "bad_request_" #name,
+#define BAD_RESPONSE_NAME(name, status) "bad_response_" #name,
+static const char *const COUNTER_NAMES[] = {STATS_COUNTERS(NAME_OF) HTTP1_REASONS(BAD_REQUEST_NAME)
+                                                HTTP1_REASONS(BAD_RESPONSE_NAME)};
+static const uint8_t COUNTER_GAUGES[COUNTER_COUNT] = {STATS_COUNTERS(GAUGE_OF)};
 static const char *const FLAG_NAMES[] = {STATS_FLAGS(TEXT_OF)};
 static const char *const PROTOCOL_NAMES[] = {STATS_PROTOCOLS(TEXT_OF)};
 

@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "http1.h"
+
 #define STATS_MAGIC 0x53454e4945535441ull
 #define STATS_VERSION 1
 #define STATS_SERIES_MAX 4097 /* 4096 and the overflow */
@@ -56,6 +58,23 @@
     X(dial_unreachable, 0) \
     X(dial_failed, 0) \
     X(dial_retried, 0) \
+    X(pool_reused, 0) \
+    X(pool_limited, 0) \
+    X(pool_ended, 0) \
+    X(pool_idle_timeout, 0) \
+    X(pool_dropped, 0) \
+    X(http_requests, 0) \
+    X(http_repeated, 0) \
+    X(http_local_replies, 0) \
+    X(http_reply_unsent, 0) \
+    X(http_early_response, 0) \
+    X(http_surplus, 0) \
+    X(http_upgraded, 0) \
+    X(http_head_timeout, 0) \
+    X(http_stalled, 0) \
+    X(http_too_many_interim, 0) \
+    X(http_overloaded, 0) \
+    X(http_linger_limited, 0) \
     X(no_endpoint, 0) \
     X(detected_http1, 0) \
     X(detected_http2, 0) \
@@ -70,6 +89,8 @@
     X(buffers_starved, 0) \
     X(series_overflow, 0) \
     X(connections, 1) \
+    X(upstreams, 1) \
+    X(pooled, 1) \
     X(parked, 1) \
     X(waiting, 1) \
     X(buffers, 1) \
@@ -79,7 +100,14 @@
     X(draining, 1)
 
 #define STATS_ENUM(name, gauge) COUNTER_##name,
-enum counter { STATS_COUNTERS(STATS_ENUM) COUNTER_COUNT };
+#define STATS_BAD_REQUEST_ENUM(name, status) COUNTER_bad_request_##name,
+#define STATS_BAD_RESPONSE_ENUM(name, status) COUNTER_bad_response_##name,
+enum counter {
+    STATS_COUNTERS(STATS_ENUM) /* and by each reason of http1.h: */
+    HTTP1_REASONS(STATS_BAD_REQUEST_ENUM)
+    HTTP1_REASONS(STATS_BAD_RESPONSE_ENUM)
+    COUNTER_COUNT
+};
 
 /* How a connection or request ended: Envoy's response flags. */
 #define STATS_FLAGS(X) \

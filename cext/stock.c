@@ -21,7 +21,7 @@ static void fail_waiters(struct engine *e, struct stock *stock)
     struct list all, *link;
     list_move(&stock->waiters, &all);
     while ((link = list_shift(&all)))
-        dial_without_socket(e, container_of(link, struct session, queued));
+        dial_without_socket(e, container_of(link, struct dial, queued));
 }
 
 void stock_free(struct engine *e, struct pod *pod)
@@ -67,7 +67,7 @@ static void put(struct engine *e, struct stock *stock, int fd)
 {
     struct list *link = list_shift(&stock->waiters);
     if (link) {
-        dial_with(e, container_of(link, struct session, queued), fd);
+        dial_with(e, container_of(link, struct dial, queued), fd);
     } else if (stock->count < STOCK_MAX) {
         stock->fds[stock->count++] = fd;
         COUNT(e, stock);

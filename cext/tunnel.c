@@ -15,7 +15,7 @@ static void pass_end(struct leg *from, struct leg *to)
 /* After every step of an open session: passes on what ended, and ends it when both sides have. */
 static void settle(struct engine *e, struct session *s)
 {
-    struct leg *client = &s->client, *server = &s->server;
+    struct leg *client = &s->client, *server = server_of(s);
     bool client_done = client->ended && !client->rx, server_done = server->ended && !server->rx;
     if (client->reset && (client_done || server->reset)) {
         COUNT(e, client_reset);
@@ -40,46 +40,64 @@ static void arm_open(struct engine *e, struct session *s)
     timer_start(&e->wheel, &s->timer, due_ns);
 }
 
-static void client_to_server(struct engine *e, struct session *s)
+/* false: it was HTTP, and is no tunnel. */
+static bool client_to_server(struct engine *e, struct session *s)
 {
     bool held = s->client.rx;
     if (!s->decided) {
         leg_fill(e, &s->client);
         session_look(e, s);
+        if (s->spoken == SPOKEN_HTTP1) {
+            http_begin(e, s);
+            return false;
+        }
     }
     if (s->decided)
-        leg_flow(e, &s->client, &s->server);
+        leg_flow(e, &s->client, server_of(s));
     else if (!held && s->client.rx)
         arm_open(e, s);
+    return true;
 }
 
 static void server_to_client(struct engine *e, struct session *s)
 {
+    struct leg *server = server_of(s);
     if (!s->decided) {
-        leg_fill(e, &s->server);
-        if (!s->server.rx && !s->server.ended)
+        leg_fill(e, server);
+        if (!server->rx && !server->ended)
             return;
-        if (s->server.rx) {
+        if (server->rx) {
             COUNT(e, server_first);
             plan_learn(s->plan, s->asked.port, SPEAKER_SERVER);
         }
         session_decide(e, s, DETECTED_OTHER);
     }
-    leg_flow(e, &s->server, &s->client);
+    leg_flow(e, server, &s->client);
 }
 
 void tunnel_begin(struct engine *e, struct session *s)
 {
-    uint64_t now = clock_ns();
-    balance_observe(&s->target->load, (double)(now - s->dialled_ns), now, e->config.decay_ms * (double)NS_PER_MS);
+    dial_observe(e, s, (double)(clock_ns() - s->dial.began_ns));
     session_enter(e, s, SESSION_OPEN);
     s->client.starved = false;
     s->active_ns = e->now;
     if (s->decided)
         session_count_opened(e, s);
     arm_open(e, s);
-    if (s->client.rx || s->client.ended)
-        client_to_server(e, s);
+    if ((s->client.rx || s->client.ended) && !client_to_server(e, s))
+        return;
+    settle(e, s);
+}
+
+void tunnel_upgrade(struct engine *e, struct session *s)
+{
+    session_enter(e, s, SESSION_OPEN);
+    s->active_ns = e->now;
+    arm_open(e, s);
+    if (s->client.rx)
+        leg_flow(e, &s->client, server_of(s));
+    if (server_of(s)->rx)
+        leg_flow(e, server_of(s), &s->client);
     settle(e, s);
 }
 
@@ -88,8 +106,8 @@ void tunnel_event(struct engine *e, struct leg *leg, uint32_t events)
     struct session *s = leg->session;
     bool client = leg == &s->client;
     bool readable = events & (EPOLLIN | EPOLLERR | EPOLLHUP), writable = events & EPOLLOUT;
-    if (client ? readable : writable)
-        client_to_server(e, s);
+    if ((client ? readable : writable) && !client_to_server(e, s))
+        return;
     if (client ? writable : readable)
         server_to_client(e, s);
     settle(e, s);
@@ -100,7 +118,7 @@ void tunnel_timeout(struct engine *e, struct session *s)
     if (!s->decided && s->client.rx) {
         COUNT(e, detect_timeout);
         session_decide(e, s, DETECTED_OTHER);
-        client_to_server(e, s);
+        client_to_server(e, s); /* it is not HTTP */
         arm_open(e, s);
         settle(e, s);
     } else if (e->now - s->active_ns >= e->config.idle_timeout_ms * NS_PER_MS) {

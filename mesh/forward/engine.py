@@ -72,6 +72,14 @@ class EngineConfig:
     detect_hold_ms: int = 1000
     park_timeout_ms: int = 5000
     idle_timeout_ms: int = 3_600_000
+    head_timeout_ms: int = 10_000
+    stream_idle_ms: int = 300_000
+    linger_ms: int = 5000
+    max_linger_bytes: int = 16 << 20  # a client that uploads learns of a refusal before it has sent this much
+    pool_idle_ms: int = 3000  # Linkerd's
+    max_pooled: int = 4096
+    max_pooled_per_key: int = 128
+    max_interim: int = 16
     backoff_ms: int = 100
     heartbeat_ms: int = 250
     decay_ms: int = 10_000

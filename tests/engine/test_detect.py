@@ -101,8 +101,8 @@ def test_a_port_declared_http_is_not_dialled_before_the_client_speaks(rig: Rig) 
     assert rig.count("dialled") == 0
     (waiting,) = rig.engine.connections()
     assert waiting.state == "detecting"
-    client.send(b"GET / HTTP/1.1\r\n\r\n")
-    assert server.accept().receive(18) == b"GET / HTTP/1.1\r\n\r\n"
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert server.accept().receive(27) == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def test_a_silent_client_of_a_port_declared_http_is_carried_after_the_detect_time() -> None:
