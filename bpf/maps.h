@@ -38,3 +38,15 @@ BPF_TABLE("array", u32, u64, settings, SETTINGS_MAX);
 
 /* enum reason, per slot. */
 BPF_TABLE("percpu_array", u32, struct counters, counters, PODS_MAX);
+
+/* In which namespace the addresses of short-cut pods are: address (port 0) -> netns cookie. */
+BPF_F_TABLE("hash", struct address, u64, homes, HOMES_MAX, BPF_F_NO_PREALLOC);
+
+/* Sockets in the short-cut. The program on it (shortcut.c) sees every message that they send. */
+BPF_SOCKHASH(ends, struct end, ENDS_MAX);
+
+/* What a socket in the short-cut knows of itself. */
+BPF_SK_STORAGE(shortcuts, struct shortcut);
+
+/* What both ends of a connection in the short-cut must see; deleted when one of them closes. LRU in case nobody told us. */
+BPF_TABLE("lru_hash", struct pair, struct lane, lanes, LANES_MAX);

@@ -15,7 +15,15 @@ enum seine_limit {
     BACKENDS_MAX = 262144,    /* endpoints over all destinations; allocated when used */
     PORT_RULES_MAX = 16384,   /* skipped ports, 32 per pod; allocated when used */
     FLOWS_MAX = 65536,        /* connections between SYN and accept at any moment; LRU, preallocated, about 9 MiB */
+    HOMES_MAX = 2048,         /* addresses of short-cut pods, four per pod; allocated when used */
+    ENDS_MAX = 65536,         /* sockets in the short-cut, two per connection; more of them go by TCP */
+    LANES_MAX = 32768,        /* connections in the short-cut; LRU, preallocated, about 5 MiB */
     REASONS_MAX = 32          /* counters per pod; room to grow without changing the map */
+};
+
+enum seine_credit {
+    CREDIT_BYTES = 262144, /* redirected since the peer last sent something; beyond it TCP, which has back-pressure */
+    MESSAGE_BYTES = 1024   /* what a redirected message costs the kernel beside its bytes (struct sk_msg) */
 };
 
 enum seine_port {
@@ -99,8 +107,54 @@ struct backend_key {
     __u32 index; /* below destination.backends */
 };
 
+/*
+ * One connection within this node, the same to both of its ends. The numbers are those of the handshake, the next that
+ * each side would send: sockets that have all of this in common are the two ends of one connection, whatever address
+ * translation, reused addresses or equal loopback tuples there are.
+ */
+struct pair {
+    __u64 client_netns; /* cookies */
+    __u64 server_netns;
+    struct address client;
+    struct address server;
+    __u32 client_number;
+    __u32 server_number;
+};
+
+enum side { SIDE_CLIENT = 0, SIDE_SERVER = 1 };
+
+/* One socket of it. */
+struct end {
+    struct pair pair;
+    __u32 side; /* enum side */
+    __u32 zero;
+};
+
+/* How a direction of a connection goes. It only ever moves down this list: going back would reorder bytes. */
+enum way {
+    WAY_UNDECIDED = 0, /* nothing was sent yet: the first message decides */
+    WAY_SHORT = 1,     /* into the peer's receive queue */
+    WAY_TCP = 2
+};
+
+/* What a socket that joined the short-cut knows of itself. Lives in socket storage, so it dies with the socket. */
+struct shortcut {
+    struct end peer; /* where its messages go */
+    __u64 netns;     /* its own */
+    __u32 slot;
+    __u32 way;       /* enum way, of what it sends */
+    __u32 watched;   /* we asked the kernel to tell when TCP sends */
+    __u32 zero;
+};
+
+/* What both ends of a connection must see. There is one as long as both are open and want the short-cut. */
+struct lane {
+    __u64 spent[2]; /* per side that sends: redirected since the other last sent something */
+};
+
 enum setting {
     SETTING_HEARTBEAT_NS_MAX = 0, /* a worker's heartbeat older than this is no life */
+    SETTING_SHORTCUT = 1,         /* 1: pods that ask for the short-cut have it; 0: nobody on this node */
     SETTINGS_MAX = 8
 };
 
@@ -126,7 +180,16 @@ enum reason {
     REASON_NOTE_FAILED = 17,       /* no memory for a socket note: the connection went by the fail rule */
     REASON_FLOW_FAILED = 18,       /* publishing failed: the accepted socket will count as flow_missing */
     REASON_SOURCE_UNBOUND = 19,    /* the pod's address could not be bound: the app sees a loopback source until fixed up */
-    REASON_BACKEND_MISSING = 20    /* picked a backend that the table does not hold: refused */
+    REASON_BACKEND_MISSING = 20,   /* picked a backend that the table does not hold: refused */
+    REASON_SHORTCUT_JOINED = 21,   /* a socket of the pod entered the short-cut; what it sends is decided later */
+    REASON_SHORTCUT_MESSAGES = 22, /* redirected into the peer's receive queue */
+    REASON_SHORTCUT_BYTES = 23,    /* ... and how many bytes they had */
+    REASON_SHORTCUT_UNJOINED = 24, /* table full or key taken: the socket stays out */
+    REASON_SHORTCUT_EARLY = 25,    /* from here on, one direction of a connection goes by TCP for good. TCP sent first */
+    REASON_SHORTCUT_ABSENT = 26,   /* the peer had not joined when the first message was sent */
+    REASON_SHORTCUT_CREDIT = 27,   /* CREDIT_BYTES were redirected and the peer said nothing */
+    REASON_SHORTCUT_GONE = 28,     /* the peer has closed or left */
+    REASON_SHORTCUT_OFF = 29       /* switched off for the pod or the node while the connection was open */
 };
 
 struct counters {

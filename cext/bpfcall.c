@@ -155,6 +155,36 @@ int bpf_detach(int link)
     return call(BPF_LINK_DETACH, &attr);
 }
 
+int bpf_attach_map(int program, int map, unsigned int attach)
+{
+    union bpf_attr attr;
+    memset(&attr, 0, sizeof attr);
+    attr.target_fd = map;
+    attr.attach_bpf_fd = program;
+    attr.attach_type = attach;
+    return call(BPF_PROG_ATTACH, &attr);
+}
+
+static int query(int target, unsigned int attach, unsigned int flags, unsigned int *ids, unsigned int room)
+{
+    union bpf_attr attr;
+    memset(&attr, 0, sizeof attr);
+    attr.query.target_fd = target;
+    attr.query.attach_type = attach;
+    attr.query.query_flags = flags;
+    attr.query.prog_ids = (unsigned long)ids;
+    attr.query.prog_cnt = room;
+    int failed = call(BPF_PROG_QUERY, &attr);
+    return failed ? failed : (int)attr.query.prog_cnt;
+}
+
+int bpf_map_program(int map, unsigned int attach)
+{
+    unsigned int id = 0;
+    int count = query(map, attach, 0, &id, 1);
+    return count < 0 ? count : (int)id;
+}
+
 int bpf_mount(const char *path)
 {
     return mount("bpf", path, "bpf", 0, "mode=0700") ? -errno : 0;
@@ -162,13 +192,5 @@ int bpf_mount(const char *path)
 
 int bpf_effective(int cgroup, unsigned int attach, unsigned int *ids, unsigned int room)
 {
-    union bpf_attr attr;
-    memset(&attr, 0, sizeof attr);
-    attr.query.target_fd = cgroup;
-    attr.query.attach_type = attach;
-    attr.query.query_flags = BPF_F_QUERY_EFFECTIVE;
-    attr.query.prog_ids = (unsigned long)ids;
-    attr.query.prog_cnt = room;
-    int failed = call(BPF_PROG_QUERY, &attr);
-    return failed ? failed : (int)attr.query.prog_cnt;
+    return query(cgroup, attach, BPF_F_QUERY_EFFECTIVE, ids, room);
 }

@@ -42,6 +42,10 @@ int bpf_swap(int link, int program);
 /* Ends a link at once, whoever still holds it; removing the last pin does so only after a grace period. */
 int bpf_detach(int link);
 
+/* Of a sockmap or sockhash: the program that sockets have which enter it from now on; its id, 0 for none. */
+int bpf_attach_map(int program, int map, unsigned int attach);
+int bpf_map_program(int map, unsigned int attach);
+
 /* Ids of the programs that run for processes in a cgroup, inherited ones too. Returns how many, at most `room`. */
 int bpf_effective(int cgroup, unsigned int attach, unsigned int *ids, unsigned int room);
 

@@ -19,7 +19,7 @@ import msgspec
 
 from mesh.capture.objects import KernelError
 from mesh.capture.pins import layouts
-from mesh.capture.programs import FIXED_HOOKS, POD_HOOK, ROOT_HOOKS
+from mesh.capture.programs import FIXED_HOOKS, MAP_HOOK, POD_HOOK, ROOT_HOOKS
 
 COMPILE_SECONDS_MAX = 60  # 0.7 s on an idle core; a node that boots is not idle
 HEADERS = ("types.h", "maps.h", "common.h")
@@ -90,7 +90,7 @@ def _compile(source: Path) -> _Answer:
     except Exception as refused:  # noqa: BLE001 - bcc raises nothing narrower; the reason is on stderr
         return _Answer({}, {}, f"{refused}; see the compiler's messages above")
     names = layouts((source / "types.h").read_text(), (source / "maps.h").read_text())
-    hooks = (*ROOT_HOOKS, *FIXED_HOOKS, POD_HOOK)
+    hooks = (*ROOT_HOOKS, *FIXED_HOOKS, POD_HOOK, MAP_HOOK)
     maps = {name: int(bcc.lib.bpf_table_fd(module.module, name.encode())) for name in names}
     return _Answer(maps, {hook.name: bytes(module.dump_func(hook.name.encode())) for hook in hooks})
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from mesh.capture import pins
 from mesh.capture.objects import KernelError, Map, MapFull, fit, open_pin, pin
 
-# State that the agent cannot make again by itself. Not listed: `listeners` cannot be read back, `notes` not listed,
-# `flows` and `heartbeat` are too short-lived to matter; all of them change layout hardly ever.
-COPIED = ("settings", "pods", "port_rules", "backends", "destinations", "counters", "slots")
+# State that the agent cannot make again by itself. Not listed: `listeners` and `ends` cannot be read back, `notes` and
+# `shortcuts` not listed, `flows`, `lanes` and `heartbeat` are too short-lived; all of them change layout hardly ever.
+COPIED = ("settings", "pods", "port_rules", "backends", "destinations", "homes", "counters", "slots")
 STAGING, REPLACED = "staging", "replaced"
 
 

@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mesh.capture import pins as places
+from mesh.capture import shortcut_trial
 from mesh.capture._bpf import lib
-from mesh.capture.compile import compiled
+from mesh.capture.compile import Compiled, compiled
 from mesh.capture.destinations import Destinations
 from mesh.capture.generation import Generation, fresh_maps
 from mesh.capture.hooks import Hooks
-from mesh.capture.objects import index
+from mesh.capture.objects import Map, index
 from mesh.capture.pods import PodCounters, Pods
-from mesh.capture.programs import relocate
+from mesh.capture.programs import MAP_HOOK, relocate
+from mesh.capture.shortcut import SWITCHED_OFF, Shortcut
 from mesh.model import Destination, Direction, Pod
 
 SOURCE = Path(__file__).resolve().parents[2] / "bpf"
@@ -34,8 +36,8 @@ SEINE_TRUE_CLIENT: int = lib.SEINE_TRUE_CLIENT
 class Kernel:
     """Every hook of one node. Made by `open`."""
 
-    def __init__(self, generation: Generation, hooks: Hooks, cgroup: Path) -> None:
-        self.cgroup = cgroup
+    def __init__(self, generation: Generation, hooks: Hooks, shortcut: Shortcut, cgroup: Path) -> None:
+        self.cgroup, self.shortcut = cgroup, shortcut
         self.adopted = generation.adopted
         self.heartbeat_fd = generation.maps["heartbeat"].fd
         self._maps, self._hooks = generation.maps, hooks
@@ -50,18 +52,25 @@ class Kernel:
         cgroup_root: Path,
         pins: Path,
         source: Path = SOURCE,
+        shortcut: bool = True,
         before_switch: Callable[[Kernel], None] | None = None,
     ) -> Kernel:
-        """All hooks in place, what an earlier agent left adopted. `before_switch` may set listeners on the new maps."""
+        """All hooks in place, what an earlier agent left adopted. `before_switch` may set listeners on the new maps.
+
+        `shortcut`: False for no pod of this node, True for those that ask, if it passes its trial. Not from a running
+        event loop.
+        """
         result = compiled(source)
-        generation = Generation(places.node_pins(pins, node), source, fresh_maps(result.maps))
+        fresh = fresh_maps(result.maps)
+        trouble = shortcut_trial.problem(relocated(result, fresh), fresh, cgroup_root) if shortcut else SWITCHED_OFF
+        generation = Generation(places.node_pins(pins, node), source, fresh)
         generation.open()
-        descriptors = {theirs: generation.maps[name].fd for name, (theirs, _) in result.maps.items()}
-        code = {name: relocate(each, descriptors) for name, each in result.code.items()}
+        code = relocated(result, generation.maps)
         fixed = places.fixed_cgroup(cgroup_root, node)
         hooks = Hooks(generation.node / places.LINKS, cgroup_root, fixed, code)
-        kernel = cls(generation, hooks, fixed)
+        kernel = cls(generation, hooks, Shortcut(generation.maps, code[MAP_HOOK.name], trouble), fixed)
         kernel._maps["settings"].write(index(lib.SETTING_HEARTBEAT_NS_MAX), HEARTBEAT_NS_MAX.to_bytes(8, "little"))
+        kernel.shortcut.start()
         if before_switch:
             before_switch(kernel)
         hooks.attach()
@@ -103,10 +112,17 @@ class Kernel:
 
     def repair(self) -> list[str]:
         """Put back what somebody detached or unpinned; a sentence for each thing mended."""
-        return self._hooks.repair()
+        return self._hooks.repair() + self.shortcut.attach()
 
     def close(self) -> None:
         """Give up our descriptors. The pins keep every hook in place."""
         self._hooks.close()
+        self.shortcut.close()
         for each in self._maps.values():
             each.close()
+
+
+def relocated(result: Compiled, maps: Mapping[str, Map]) -> dict[str, bytes]:
+    """All bytecode, for these maps."""
+    descriptors = {theirs: maps[name].fd for name, (theirs, _) in result.maps.items()}
+    return {name: relocate(each, descriptors) for name, each in result.code.items()}

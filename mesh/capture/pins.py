@@ -87,7 +87,7 @@ def layouts(types: str, maps: str) -> dict[str, str]:
     found = {}
     for match in DECLARATION.finditer(_bare(maps)):
         arguments = [argument.strip() for argument in match[2].split(",")]
-        name = arguments[0] if match[1].endswith("STORAGE") else arguments[3]
+        name = arguments[0] if match[1] in ("SK_STORAGE", "SOCKHASH") else arguments[3]
         found[name] = _digest(*_meaning(match[0], structs))
     return found
 

@@ -1,4 +1,4 @@
-"""The tables about pods: slots, pods, port_rules, listeners and counters, written from a model.Pod.
+"""The tables about pods: slots, pods, port_rules, homes, listeners and counters, written from a model.Pod.
 
 Order matters, because hooks read while we write: a slot's rules and settings are complete before its namespace is
 entered in `slots`, and the namespace is taken out first.
@@ -7,10 +7,11 @@ entered in `slots`, and the namespace is taken out first.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 
 from mesh.capture._bpf import ffi, lib
-from mesh.capture.objects import KernelError, Map, index, number, pack, unpack, words
+from mesh.capture.objects import KernelError, Map, MapFull, index, number, pack, pack_address, unpack, words
 from mesh.model import Direction, FailMode, Pod
 
 PodCounters = Mapping[str, int]  # reason -> count
@@ -23,6 +24,7 @@ REASONS: dict[int, str] = {
 class Pods:
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self._slots, self._pods, self._rules = maps["slots"], maps["pods"], maps["port_rules"]
+        self._homes = maps["homes"]
         self._listeners, self._counters = maps["listeners"], maps["counters"]
 
     def slots(self) -> dict[int, int]:
@@ -38,6 +40,7 @@ class Pods:
         if unpack("pod", self._pods.read(index(slot)) or b"").netns != cookie:  # another pod's counts, not ours
             self._counters.write(index(slot), bytes(self._counters.value_size))
         self._write_rules(slot, pod)
+        self._write_homes(pod.workload.addresses if pod.shortcut else (), cookie)
         self._pods.write(index(slot), pack_pod(pod, cookie))
 
     def publish(self, slot: int, cookie: int) -> None:
@@ -56,6 +59,7 @@ class Pods:
             self._listeners.remove(index(slot * 2 + direction))
         for key in self._rule_keys(slot):
             self._rules.remove(key)
+        self._write_homes((), int(unpack("pod", self._pods.read(index(slot)) or b"").netns))
         self._pods.write(index(slot), pack("pod"))
 
     def set_listener(self, slot: int, direction: Direction, fd: int) -> None:
@@ -69,6 +73,16 @@ class Pods:
 
     def _rule_keys(self, slot: int) -> set[bytes]:
         return {key for key in self._rules.all_keys() if unpack("port_rule", key).slot == slot}
+
+    def _write_homes(self, addresses: tuple[str, ...], cookie: int) -> None:
+        """An address that has no room is merely not short-cut. What another pod has taken over by now is its."""
+        wanted = {pack_address(address, 0) for address in addresses}
+        for key, value in self._homes.items():
+            if number(value) == cookie and key not in wanted:
+                self._homes.remove(key)
+        for key in wanted:
+            with suppress(MapFull):
+                self._homes.write(key, cookie.to_bytes(8, "little"))
 
     def _write_rules(self, slot: int, pod: Pod) -> None:
         ports = {Direction.OUTBOUND: pod.skip_outbound_ports, Direction.INBOUND: pod.skip_inbound_ports}

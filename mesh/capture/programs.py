@@ -43,6 +43,7 @@ FIXED_HOOKS = (
     Hook("set_sockopt", lib.BPF_PROG_TYPE_CGROUP_SOCKOPT, lib.BPF_CGROUP_SETSOCKOPT),
 )
 POD_HOOK = Hook("sk_lookup", lib.BPF_PROG_TYPE_SK_LOOKUP, lib.BPF_SK_LOOKUP)
+MAP_HOOK = Hook("shortcut", lib.BPF_PROG_TYPE_SK_MSG, lib.BPF_SK_MSG_VERDICT)
 
 
 def relocate(code: bytes, descriptors: Mapping[int, int]) -> bytes:

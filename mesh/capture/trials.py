@@ -18,9 +18,11 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
+from mesh.capture import shortcut_trial
 from mesh.capture._bpf import lib
 from mesh.capture.compile import Compiled, compiled
-from mesh.capture.kernel import SEINE_SOL, SEINE_TRUE_CLIENT, SOURCE
+from mesh.capture.generation import fresh_maps
+from mesh.capture.kernel import SEINE_SOL, SEINE_TRUE_CLIENT, SOURCE, relocated
 from mesh.capture.objects import KernelError, check
 from mesh.capture.pins import cgroup2_root
 from mesh.capture.programs import FIXED_HOOKS, POD_HOOK, ROOT_HOOKS, Hook, load, patch_slot, relocate
@@ -78,6 +80,7 @@ def probes() -> Iterator[Probe]:
         for hook in (*ROOT_HOOKS, *FIXED_HOOKS, POD_HOOK):
             hint = f"without it {PURPOSE[hook.name]}"
             yield tried(f"BPF hook {hook.name} loads and attaches", hint, partial(place.attach, hook))
+        yield place.shortcut()
         yield tried(
             "sockets are made in a cgroup and handed over", "Seine dials through such sockets", place.make_sockets
         )
@@ -155,6 +158,13 @@ class Place:
                 await factory.close()
 
         self.sockets = [self._undo.enter_context(socket.socket(fileno=fd)) for fd in asyncio.run(make())]
+
+    def shortcut(self) -> Probe:
+        assert self._compiled is not None
+        maps = fresh_maps(self._compiled.maps)
+        found = shortcut_trial.problem(relocated(self._compiled, maps), maps, self.path.parent)
+        hint = f"{found}; pods that ask for the short-cut would use TCP" if found else ""
+        return Probe(name="kernel short-cut carries bytes intact (sk_msg)", ok=not found, hint=hint, required=False)
 
     def refuse(self, sock: socket.socket) -> None:
         self._attach(REFUSE_HOOK, REFUSE, self._cgroup_fd)

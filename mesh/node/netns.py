@@ -25,10 +25,14 @@ T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
 SO_NETNS_COOKIE = 71
+RTM_NEWLINK = 16
 RTM_GETADDR = 22
+IFF_UP = 1
+LOOPBACK = 1  # the index of `lo`, the first interface of every namespace
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interface
+_IFINFOMSG = struct.Struct("=BxHiII")  # family, type, interface, flags, which flags to change
 _HOSTS = ("/proc/1/ns/net", "/proc/self/ns/net")  # the machine's, and the agent's own when that differs
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -87,6 +91,13 @@ def _in_a_thread(errand: Callable[[], T]) -> T:
     if failures:
         raise failures[0]
     return results[0]
+
+
+def loopback_up() -> None:
+    """Switch on `lo` of the calling thread's namespace: a new one has it down. Raises OSError."""
+    body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, LOOPBACK, IFF_UP, IFF_UP)
+    with netlink.open_socket(socket.NETLINK_ROUTE) as sock:
+        list(netlink.request(sock, RTM_NEWLINK, netlink.NLM_F_ACK, body))
 
 
 def cookie(path: str) -> int:

@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-BPF_OBJ_GET, BPF_LINK_DETACH = 7, 34
+BPF_OBJ_GET, BPF_PROG_DETACH, BPF_LINK_DETACH = 7, 9, 34
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -29,3 +29,8 @@ def detach(pin: Path) -> None:
         _bpf(BPF_LINK_DETACH, struct.pack("I", fd))
     finally:
         os.close(fd)
+
+
+def detach_map(fd: int, attach: int, program: int) -> None:
+    """Take the program off a sockmap or sockhash."""
+    _bpf(BPF_PROG_DETACH, struct.pack("IIII", fd, program, attach, 0))

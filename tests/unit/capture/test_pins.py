@@ -25,6 +25,7 @@ BPF_TABLE("array", u32, struct outer, first, A_MAX);
 BPF_F_TABLE("hash", struct inner, u8, second, A_MAX, BPF_F_NO_PREALLOC);
 BPF_SK_STORAGE(third, struct outer);
 BPF_TABLE("array", u32, struct other, fourth, A_MAX);
+BPF_SOCKHASH(fifth, struct inner, A_MAX);
 """
 
 
@@ -34,7 +35,7 @@ def changed(types: str, maps: str = MAPS) -> set[str]:
 
 
 def test_every_map_has_a_layout():
-    assert list(layouts(TYPES, MAPS)) == ["first", "second", "third", "fourth"]
+    assert list(layouts(TYPES, MAPS)) == ["first", "second", "third", "fourth", "fifth"]
 
 
 def test_comments_and_space_do_not_count():
@@ -48,7 +49,7 @@ def test_comments_and_space_do_not_count():
     ("old", "new", "maps"),
     [
         ("__u32 kind", "__u64 kind", {"first", "third"}),
-        ("__u32 ip[4]", "__u8 ip[16]", {"first", "second", "third"}),
+        ("__u32 ip[4]", "__u8 ip[16]", {"first", "second", "third", "fifth"}),
         ("__u64 count", "__u64 amount", {"fourth"}),
         ("A_MAX = 3", "A_MAX = 4", set()),  # a size is asked of the kernel
     ],
@@ -68,4 +69,5 @@ def test_the_real_sources_have_a_layout_for_every_map():
     assert set(layouts(types, maps)) == {
         *("slots", "pods", "port_rules", "listeners", "destinations", "backends"),
         *("notes", "flows", "heartbeat", "settings", "counters"),
+        *("homes", "ends", "shortcuts", "lanes"),
     }
