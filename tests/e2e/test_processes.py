@@ -58,7 +58,7 @@ def talk(town: Town, times: int) -> None:
 
 
 def test_the_agent_compiles_in_a_child_and_keeps_no_compiler(town):
-    assert "bcc" not in loaded_by(town.mesh.agent.pid)
+    assert "libbcc" not in loaded_by(town.mesh.agent.pid)
     assert "LLVM" not in loaded_by(town.mesh.agent.pid)
 
 
