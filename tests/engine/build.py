@@ -45,11 +45,12 @@ def sanitized_engine(folder: Path) -> Path:
     script.ffi.emit_c_code(str(generated))
     sources = [generated, *(CEXT / f"{name}.c" for name in script.SOURCES)]
     include = f"-I{sysconfig.get_path('include')}"
-    return compile_shared(folder / "_engine.so", sources, *script.FLAGS, *SANITIZE, include)
+    return compile_shared(folder / "_engine.so", sources, *script.FLAGS, "-Werror", *SANITIZE, include)
 
 
 def pure_library(folder: Path) -> Path:
     """The files that need no kernel, with tests/engine/pure.c; sanitized when the running test process is."""
-    flags = build_script().FLAGS[:-1] + (SANITIZE if os.environ.get("SEINE_TEST_ENGINE") else ())
+    sanitize = SANITIZE if os.environ.get("SEINE_TEST_ENGINE") else ()
+    flags = (*build_script().FLAGS[:-1], "-Werror", *sanitize)
     sources = [Path(__file__).with_name("pure.c"), *(CEXT / name for name in PURE)]
     return compile_shared(folder / "pure.so", sources, *flags)
