@@ -4,6 +4,7 @@
 #include "core.h"
 
 #define WORKERS_MAX 32 /* mesh.config; cells of the heartbeat map: one for all, a beat and a load for each worker */
+#define EQUAL_ENOUGH 8 /* short connections come and go by handfuls: yielding for those costs them milliseconds (seen: -60 %) */
 #define ALIVE_NS (1000 * NS_PER_MS)
 
 static uint64_t cell(const struct engine *e, uint32_t number)
@@ -20,14 +21,14 @@ void neighbours_tell(struct engine *e)
 bool neighbours_idler(const struct engine *e)
 {
     uint64_t own = e->counters[COUNTER_connections];
-    if (!e->heartbeat || own < 4)
+    if (!e->heartbeat || own <= EQUAL_ENOUGH)
         return false;
     for (uint32_t worker = 0; worker < WORKERS_MAX; worker++) {
         uint64_t beat = worker == e->worker ? 0 : cell(e, 1 + worker);
         if (!beat || e->now - beat > ALIVE_NS)
             continue;
         uint64_t load = cell(e, 1 + WORKERS_MAX + worker);
-        if (own > load + 2 + load / 8)
+        if (own > EQUAL_ENOUGH + 2 * load)
             return true;
     }
     return false;

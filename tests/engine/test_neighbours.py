@@ -45,18 +45,18 @@ def test_a_worker_tells_how_many_connections_it_carries(rig: Rig) -> None:
 
 def test_with_an_idle_neighbour_it_waits_a_moment_and_then_accepts_all_the_same(rig: Rig) -> None:
     neighbour(rig, carries=0)
-    assert carry(rig, 8)["accept_yielded"] > 0
+    assert carry(rig, 16)["accept_yielded"] > 0
 
 
 def test_with_a_busy_neighbour_it_does_not_wait(rig: Rig) -> None:
     neighbour(rig, carries=100)
-    assert carry(rig, 8)["accept_yielded"] == 0
+    assert carry(rig, 16)["accept_yielded"] == 0
 
 
 def test_a_dead_neighbour_is_not_waited_for(rig: Rig) -> None:
     neighbour(rig, carries=0, beat_age_s=5.0)
-    assert carry(rig, 8)["accept_yielded"] == 0
+    assert carry(rig, 16)["accept_yielded"] == 0
 
 
 def test_alone_it_does_not_wait(rig: Rig) -> None:
-    assert carry(rig, 8)["accept_yielded"] == 0
+    assert carry(rig, 16)["accept_yielded"] == 0
