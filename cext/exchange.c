@@ -113,14 +113,14 @@ enum step exchange_next(struct engine *e, struct session *s, bool persist)
         return linger_begin(e, s);
     s->state = SESSION_IDLE;
     s->active_ns = e->now;
-    return STEP_GO;
+    return STEP_NEXT;
 }
 
 static enum step relay(struct engine *e, struct session *s)
 {
     enum step there = request_relay(e, s);
-    if (there == STEP_OVER)
-        return STEP_OVER;
+    if (there >= STEP_NEXT)
+        return there;
     enum step back = response_relay(e, s);
     return back == STEP_WAIT ? there : back;
 }
@@ -146,10 +146,10 @@ void http_run(struct engine *e, struct session *s)
         return;
     s->running = true;
     enum step next = STEP_GO;
-    for (int turn = 0; turn < TURNS && next == STEP_GO; turn++)
+    for (int turn = 0; turn < TURNS && (next == STEP_GO || next == STEP_NEXT); turn++)
         next = step(e, s);
     s->running = false;
-    if (next == STEP_GO && s->state != SESSION_DEAD && list_empty(&s->queued))
+    if ((next == STEP_GO || next == STEP_NEXT) && list_empty(&s->queued))
         list_push(&e->sessions.again, &s->queued);
 }
 
@@ -158,6 +158,7 @@ void http_begin(struct engine *e, struct session *s)
     session_enter(e, s, SESSION_IDLE);
     session_count_opened(e, s);
     s->client.starved = false;
+    s->client.readable = !s->client.rx;
     s->leaving = e->draining;
     session_watch(e, s);
     if (s->state == SESSION_DEAD)

@@ -19,8 +19,9 @@
 
 enum stage { STAGE_HEAD, STAGE_DIALLING, STAGE_RELAY };
 
-/* What a step left behind: nothing can be done now; more can; the exchange is over or another's, hands off. */
-enum step { STEP_WAIT, STEP_GO, STEP_OVER };
+/* What a step left behind: nothing more can be done now; more of the same; another stage or no exchange at all, so look
+ * again at the session; a session that has ended or is not ours now. */
+enum step { STEP_WAIT, STEP_GO, STEP_NEXT, STEP_OVER };
 
 struct lane {
     uint64_t left; /* of a body of known length: not read yet */

@@ -14,9 +14,8 @@ void leg_drop(struct engine *e, struct leg *leg)
 
 static void leg_starve(struct engine *e, struct leg *leg)
 {
-    enum session_state state = leg->session->state;
     leg->starved = true;
-    if ((state == SESSION_OPEN || state == SESSION_EXCHANGE) && list_empty(&leg->session->queued))
+    if (list_empty(&leg->session->queued)) /* else it waits for something before it needs a block */
         list_push(&e->sessions.starved, &leg->session->queued);
 }
 

@@ -274,7 +274,9 @@ static void end_sessions(struct engine *e, uint32_t slot, bool all)
         if (d->up && d->up->made_in == slot)
             d->up->doomed = true;
         bool waits = !served && s->state != SESSION_IDLE && s->state != SESSION_CLOSING;
-        if ((client || server) && (all || waits))
+        if (server && !client && !all && waits && s->exchange)
+            dial_without_socket(e, &s->dial); /* the request may have another endpoint */
+        else if ((client || server) && (all || waits))
             session_end(e, s, FLAG_LR, true, true);
         else if (client && s->state != SESSION_OPEN)
             http_orphan(e, s);

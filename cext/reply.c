@@ -101,7 +101,7 @@ enum step linger_begin(struct engine *e, struct session *s)
     s->client.shut = true;
     shutdown(s->client.watch.fd, SHUT_WR);
     timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.linger_ms));
-    return STEP_GO;
+    return STEP_NEXT;
 }
 
 enum step linger(struct engine *e, struct session *s)

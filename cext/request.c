@@ -136,5 +136,5 @@ enum step request_route(struct engine *e, struct session *s)
         s->dial.count = 0;
         dial_begin(e, s);
     }
-    return STEP_GO;
+    return STEP_NEXT;
 }

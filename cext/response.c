@@ -30,7 +30,7 @@ static enum step closed_early(struct engine *e, struct session *s)
         request_rewind(s);
         x->stage = STAGE_DIALLING;
         dial_repeat(e, s);
-        return STEP_GO;
+        return STEP_NEXT;
     }
     dial_observe_failure(e, s);
     return reply(e, s, REPLY_server_closed);

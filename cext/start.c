@@ -181,6 +181,8 @@ void start_client_event(struct engine *e, struct session *s)
         session_end(e, s, FLAG_DC, true, true);
         return;
     }
+    if (s->client.starved && s->state == SESSION_DETECTING && s->plan->protocol == ENGINE_HTTP)
+        session_decide(e, s, DETECTED_HTTP1); /* it can be told that we are overloaded */
     session_look(e, s);
     bool http = s->state == SESSION_DIALLING && s->spoken == SPOKEN_HTTP1; /* the dial under way is its first */
     if (http || (s->state == SESSION_DETECTING && (s->decided || s->client.ended)))

@@ -221,9 +221,12 @@ class Rig:
         direction: Direction = Direction.OUTBOUND,
         slot: int = SLOT,
         buffer_bytes: int = 0,
+        source: str = "",
     ) -> Peer:
         """An app in the pod that has just connected to this address."""
         sock = socket.socket()
+        if source:
+            sock.bind((source, 0))
         if buffer_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         sock.connect(self.gate.getsockname())
