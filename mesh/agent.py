@@ -24,7 +24,7 @@ import uvloop
 from mesh.aio.channel import Channel
 from mesh.capture import Kernel, cgroup2_root, pin_root
 from mesh.capture.sockets import SocketFactory
-from mesh.config import AgentConfig
+from mesh.config import AgentConfig, Switch
 from mesh.enrolment import Enrolment
 from mesh.forward.engine import stats_bytes
 from mesh.forward.fleet import Fleet
@@ -217,7 +217,10 @@ async def run_until(stop: asyncio.Event, duties: Sequence[Coroutine[None, None, 
 def run(config: AgentConfig) -> None:
     """Blocks until the agent ends. Raises AgentError and KernelError, each a sentence."""
     lock = lock_node(config.run_dir, config.node)
-    kernel = Kernel.open(config.node, cgroup_root=cgroup2_root(), pins=pin_root())
+    wanted = config.shortcut is Switch.ENABLED
+    kernel = Kernel.open(config.node, cgroup_root=cgroup2_root(), pins=pin_root(), shortcut=wanted)
+    if wanted and not kernel.shortcut.available:
+        log.warning("pods that ask for the kernel short-cut use TCP: %s", kernel.shortcut.detail)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(Agent(config, kernel).run())

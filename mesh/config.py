@@ -12,6 +12,7 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -24,6 +25,13 @@ WORKERS_MAX = 32  # cells of the heartbeat array
 NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")  # it becomes a directory and a cgroup name
 
 T = TypeVar("T")
+
+
+class Switch(StrEnum):
+    """As in the annotations."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
 
 
 class ConfigError(ValueError):
@@ -72,6 +80,9 @@ class AgentConfig:
     prove_seconds: float = setting(
         5.0, "s", "a silent leak lasts no longer; one probe costs 20 ms of a core", 0.1, 3600
     )
+    shortcut: Switch = setting(
+        Switch.ENABLED, "enabled or disabled", "pods ask for it themselves; off ends it for the whole node at once"
+    )
     log_level: str = setting("INFO", "level", "DEBUG names every connection that asked for a plan")
     files: SourceConfig = field(default_factory=SourceConfig)
 
@@ -110,7 +121,9 @@ def from_environment(kind: type[T], environment: Mapping[str, str] | None = None
         try:
             chosen[each.name] = types[each.name](text)
         except ValueError:
-            article = {int: "a whole number", float: "a number"}.get(types[each.name], types[each.name].__name__)
+            article = {int: "a whole number", float: "a number", Switch: "a switch"}.get(
+                types[each.name], types[each.name].__name__
+            )
             unit = each.metadata["unit"]
             raise ConfigError(f"SEINE_{each.name.upper()} is {text!r}; it must be {article} ({unit})") from None
     return kind(**chosen)

@@ -82,6 +82,9 @@ class Report:
             source=status.SourceStatus(
                 kind=f"directory {self._config.source}", age_seconds=time.monotonic() - self._seen, errors=errors
             ),
+            shortcut=status.ShortcutStatus(
+                available=self._kernel.shortcut.available, detail=self._kernel.shortcut.detail
+            ),
             latency_bounds_us=bucket_bounds_us(),
         )
 

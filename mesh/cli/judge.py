@@ -23,6 +23,10 @@ def agent(document: StatusDocument, cli_version: str) -> Iterator[Check]:
     yield _check(AGENT, "workers are up", f"down: worker {', '.join(down)}" if down else none)
     errors = "\n    ".join(document.source.errors)
     yield _check(AGENT, "all objects are accepted", errors, hint="what was good of them before keeps serving")
+    if any(pod.shortcut for pod in document.pods):
+        off = "" if document.shortcut.available else document.shortcut.detail or "no reason given"
+        hint = "the pods that ask for it use TCP"
+        yield _check(AGENT, "kernel short-cut is available", off, Result.WARNING, hint)
     other = "" if document.version == cli_version else f"the agent is {document.version}, this command {cli_version}"
     yield _check(AGENT, "agent and command are of one version", other, Result.WARNING, "restart the agent")
 

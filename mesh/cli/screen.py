@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mesh.model import PodState
 from mesh.observe.rates import ServiceRates, Share, rates
+from mesh.observe.shortcut import total
 from mesh.observe.status import PodStatus, StatusDocument, WorkerStatus
 
 _STATE_STYLE = {
@@ -74,6 +75,21 @@ def capture_line(document: StatusDocument) -> Text:
         "no sidecar, no iptables",
         style="dim",
     )
+
+
+def shortcut_lines(document: StatusDocument) -> list[Text]:
+    """One line, if any pod asks for the kernel short-cut."""
+    asking = sum(pod.shortcut for pod in document.pods)
+    if not asking:
+        return []
+    if not document.shortcut.available:
+        why = document.shortcut.detail or "no reason given"
+        return [Text(f"short-cut asked for by {_many(asking, 'pod')}, but off: {why}", style="yellow")]
+    used = total(document.pods)
+    reasons = ", ".join(f"{why} {count:,}" for why, count in used.fallbacks.items() if count)
+    fallen = f"; fallen back to TCP: {reasons}" if reasons else ""
+    sent = f"{_many(used.messages, 'message')}, {used.bytes:,} bytes past TCP"
+    return [Text(f"short-cut for {_many(asking, 'pod')}: {sent}{fallen}", style="dim")]
 
 
 def state(pod: PodStatus) -> Text:
@@ -141,7 +157,7 @@ def problems(document: StatusDocument) -> list[Text]:
 
 def screen(now: StatusDocument, before: StatusDocument | None = None) -> RenderableType:
     """Everything, for `seine status`, `seine top` and the demo; rates are between the two documents."""
-    parts: list[RenderableType] = [head(now), capture_line(now)]
+    parts: list[RenderableType] = [head(now), capture_line(now), *shortcut_lines(now)]
     sections = [
         pods_table(now.pods) if now.pods else Text("no pods: none of the source's is on this node"),
         services_table(rates(now, before)) if now.services else Text("no services"),

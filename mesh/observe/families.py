@@ -121,6 +121,12 @@ WORKER_RESTARTS = Family("seine_worker_restarts_total", "counter", "Workers that
 WORKER_HEARTBEAT = Family("seine_worker_heartbeat_age_seconds", "gauge", "Since its last heartbeat.", ("worker",))
 SOURCE_AGE = Family("seine_source_age_seconds", "gauge", "Since the source of objects was last read successfully.")
 SOURCE_ERRORS = Family("seine_source_errors", "gauge", "Objects refused now; `seine status` says which and why.")
+SHORTCUT_SOCKETS = Family("seine_shortcut_sockets_total", "counter", "Sockets that entered the kernel short-cut.", POD)
+SHORTCUT_MESSAGES = Family("seine_shortcut_messages_total", "counter", "Messages sent past TCP.", POD)
+SHORTCUT_BYTES = Family("seine_shortcut_bytes_total", "counter", "Bytes sent past TCP.", POD)
+SHORTCUT_FALLBACKS = Family(
+    "seine_shortcut_fallbacks_total", "counter", "Directions of connections that went to TCP.", (*POD, "reason")
+)
 SHORTCUT = Family("seine_shortcut_available", "gauge", "1 when the kernel short-cut passed its self-test.")
 REPAIRS = Family("seine_capture_repairs_total", "counter", "Hooks that somebody detached and that were put back.")
 ROWS = Family("seine_series", "gauge", "Rows of label values kept, by table.", ("table",))

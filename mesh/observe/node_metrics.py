@@ -8,6 +8,7 @@ from functools import partial
 from mesh.model import PodState
 from mesh.observe import families as f
 from mesh.observe.exposition import Offer, Samples, plain
+from mesh.observe.shortcut import others, use
 from mesh.observe.status import PodStatus, StatusDocument, WorkerStatus
 
 
@@ -22,8 +23,22 @@ def _pods(document: StatusDocument) -> Iterator[Offer]:
         plain(lambda: (((*_pod(pod), state), float(pod.state == state)) for pod in pods for state in PodState)),
     )
     yield f.POD_BYPASSING, plain(lambda: ((_pod(pod), pod.bypassing) for pod in pods))
-    yield f.CAPTURE, plain(lambda: (((*_pod(pod), why), n) for pod in pods for why, n in pod.kernel.items()))
+    yield f.CAPTURE, plain(lambda: (((*_pod(pod), why), n) for pod in pods for why, n in others(pod.kernel).items()))
     yield f.STOCK, plain(lambda: (((*_pod(pod), family), n) for pod in pods for family, n in pod.stock.items()))
+
+
+def _shortcut(document: StatusDocument) -> Iterator[Offer]:
+    """Series for pods that have it or had it."""
+    used = [(_pod(pod), use(pod.kernel)) for pod in document.pods]
+    used = [(pod, mine) for pod, mine in used if mine.sockets or any(mine.fallbacks.values())]
+    yield f.SHORTCUT_SOCKETS, plain(lambda: ((pod, mine.sockets) for pod, mine in used))
+    yield f.SHORTCUT_MESSAGES, plain(lambda: ((pod, mine.messages) for pod, mine in used))
+    yield f.SHORTCUT_BYTES, plain(lambda: ((pod, mine.bytes) for pod, mine in used))
+    yield (
+        f.SHORTCUT_FALLBACKS,
+        plain(lambda: (((*pod, why), count) for pod, mine in used for why, count in mine.fallbacks.items())),
+    )
+    yield f.SHORTCUT, plain(lambda: [((), float(document.shortcut.available))])
 
 
 def _workers(document: StatusDocument) -> Iterator[Offer]:
@@ -50,11 +65,11 @@ def _engine(workers: tuple[WorkerStatus, ...]) -> Iterator[Offer]:
 
 def offers(document: StatusDocument) -> Iterator[Offer]:
     yield from _pods(document)
+    yield from _shortcut(document)
     yield from _workers(document)
     yield from _engine(document.workers)
     yield f.SOURCE_AGE, plain(lambda: [((), document.source.age_seconds)])
     yield f.SOURCE_ERRORS, plain(lambda: [((), len(document.source.errors))])
-    yield f.SHORTCUT, plain(lambda: [((), float(document.shortcut.available))])
     yield f.REPAIRS, plain(lambda: [((), document.repairs_total)])
     yield f.BUILD, plain(lambda: [((document.version, document.kernel, document.node), 1)])
     yield f.ISTIO_BUILD, plain(lambda: [(("seine", document.version), 1)])

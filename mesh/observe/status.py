@@ -63,8 +63,10 @@ class SourceStatus(Value, frozen=True):
 
 
 class ShortcutStatus(Value, frozen=True):
+    """What pods did with it is among their `kernel` counters, see mesh.observe.shortcut."""
+
     available: bool = False
-    detail: str = ""
+    detail: str = ""  # a sentence: why not
 
 
 class StatusDocument(Value, frozen=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mesh import config
-from mesh.config import AgentConfig, ConfigError, SourceConfig, from_environment
+from mesh.config import AgentConfig, ConfigError, SourceConfig, Switch, from_environment
 from mesh.forward.engine import EngineConfig
 
 
@@ -25,8 +25,10 @@ def test_defaults_are_within_their_own_bounds_and_name_this_host():
 
 def test_the_environment_is_read_and_the_command_line_wins():
     environment = {"SEINE_WORKERS": "4", "SEINE_NODE": "alpha", "SEINE_DRAIN_SECONDS": "1.5", "SEINE_SOURCE": "/x"}
+    environment["SEINE_SHORTCUT"] = "disabled"
     chosen = from_environment(AgentConfig, environment, node="beta", workers=None)
     assert (chosen.workers, chosen.node, chosen.drain_seconds, chosen.source) == (4, "beta", 1.5, Path("/x"))
+    assert chosen.shortcut is Switch.DISABLED
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,7 @@ def test_the_environment_is_read_and_the_command_line_wins():
         ({"SEINE_WORKERS": "33"}, "workers is 33"),
         ({"SEINE_DRAIN_SECONDS": "nan"}, "drain_seconds is nan"),
         ({"SEINE_PROVE_SECONDS": "soon"}, "it must be a number (s)"),
+        ({"SEINE_SHORTCUT": "off"}, "SEINE_SHORTCUT is 'off'; it must be a switch (enabled or disabled)"),
         ({"SEINE_NODE": "../up"}, "node '../up'"),
         ({"SEINE_NODE": "x" * 64}, "at most 63"),
         ({"SEINE_NODE": "a\n"}, "node 'a\\n'"),

@@ -5,7 +5,7 @@ import pytest
 from mesh.cli import judge
 from mesh.cli.report import Result
 from mesh.model import PodState
-from mesh.observe.status import PodStatus, SourceStatus, WorkerStatus
+from mesh.observe.status import PodStatus, ShortcutStatus, SourceStatus, WorkerStatus
 from tests.unit.observe.values import document
 
 UP = (WorkerStatus(worker=0, up=True), WorkerStatus(worker=1, up=True))
@@ -29,6 +29,15 @@ def test_a_worker_that_is_down() -> None:
 def test_objects_that_were_refused() -> None:
     found = failed(source=SourceStatus(errors=("a.yaml:1: bad", "b.yaml:2: worse")))
     assert found == {"all objects are accepted": (Result.ERROR, "a.yaml:1: bad\n    b.yaml:2: worse")}
+
+
+def test_a_short_cut_that_is_off_matters_to_those_who_ask_for_it() -> None:
+    off = ShortcutStatus(detail="in its trial no message took it")
+    asking = PodStatus(namespace="shop", name="web-1", state=PodState.CAPTURED, shortcut=True)
+    assert failed(shortcut=off) == {}
+    found = failed(shortcut=off, pods=(asking,))
+    assert found == {"kernel short-cut is available": (Result.WARNING, "in its trial no message took it")}
+    assert failed(shortcut=ShortcutStatus(available=True), pods=(asking,)) == {}
 
 
 def test_another_version_is_a_warning() -> None:

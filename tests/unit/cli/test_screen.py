@@ -4,10 +4,10 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from mesh.cli.screen import capture_line, head, screen, shares
+from mesh.cli.screen import capture_line, head, screen, shares, shortcut_lines
 from mesh.model import PodState
 from mesh.observe.rates import Share
-from mesh.observe.status import EndpointStatus, PodStatus, SourceStatus
+from mesh.observe.status import EndpointStatus, PodStatus, ShortcutStatus, SourceStatus
 from tests.unit.observe.values import document, service
 
 
@@ -46,6 +46,19 @@ def test_two_documents_make_the_whole_screen() -> None:
         "0 78 up 0.1 s ago 0\n"
         "1 - down - 2"
     )
+
+
+def test_the_short_cut_has_a_line_when_a_pod_asks_for_it() -> None:
+    counts = {"shortcut_joined": 4, "shortcut_messages": 1200, "shortcut_bytes": 34567, "shortcut_credit": 1}
+    asking = [
+        PodStatus(namespace="shop", name=name, state=PodState.CAPTURED, shortcut=True, kernel=counts) for name in "ab"
+    ]
+    on, off = ShortcutStatus(available=True), ShortcutStatus(detail="it is switched off on this node")
+    assert "short-cut" not in printed(screen(document(shortcut=on)))
+    (line,) = shortcut_lines(document(pods=tuple(asking), shortcut=on))
+    assert line.plain == "short-cut for 2 pods: 2,400 messages, 69,134 bytes past TCP; fallen back to TCP: credit 2"
+    (line,) = shortcut_lines(document(pods=tuple(asking[:1]), shortcut=off))
+    assert line.plain == "short-cut asked for by 1 pod, but off: it is switched off on this node"
 
 
 def test_an_empty_node_says_so() -> None:
