@@ -73,6 +73,12 @@ static inline bool as_pod(struct bpf_sock_addr *ctx, u32 *ip)
     return true;
 }
 
+/* Its own sending half is not shut down yet. */
+static inline bool may_send(const struct bpf_sock *sk)
+{
+    return sk->state == BPF_TCP_ESTABLISHED || sk->state == BPF_TCP_CLOSE_WAIT;
+}
+
 static inline bool skipped(u32 slot, u8 direction, u16 port)
 {
     struct port_rule rule = {.slot = slot, .port = port, .direction = direction};

@@ -10,8 +10,6 @@
  */
 #include "common.h"
 
-enum { TCP_STATE_ESTABLISHED = 1, TCP_STATE_CLOSE_WAIT = 8 };
-
 static inline bool wanted(const struct shortcut *mine)
 {
     u32 slot = mine->slot, which = SETTING_SHORTCUT;
@@ -36,7 +34,7 @@ static inline int redirect(struct sk_msg_md *ctx, struct bpf_sock *sk, struct sh
         lanes.delete(&mine->peer.pair); /* so that the peer stops too */
         return REASON_SHORTCUT_OFF;
     }
-    if (!lane || (sk->state != TCP_STATE_ESTABLISHED && sk->state != TCP_STATE_CLOSE_WAIT))
+    if (!lane || !may_send(sk))
         return REASON_SHORTCUT_GONE;
     u32 bytes = ctx->size, peer = mine->peer.side & 1;
     if (lane->spent[1 - peer] + bytes + MESSAGE_BYTES > CREDIT_BYTES)

@@ -186,7 +186,8 @@ static inline void notice_sending(struct bpf_sock_ops *ctx)
         if (ctx->args[0] != BPF_WRITE_HDR_TCP_CURRENT_MSS) /* a bare acknowledgement asks for no size */
             return;
         mine->way = WAY_TCP;
-        count(mine->slot, REASON_SHORTCUT_EARLY);
+        if (may_send(sk)) /* else it is the FIN of a socket that never sent */
+            count(mine->slot, REASON_SHORTCUT_EARLY);
     }
     mine->watched = 0;
     bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);

@@ -59,6 +59,7 @@ class Watch:
             everyone = now >= due
             if everyone:
                 due = now + self._config.prove_seconds
+                self._mend_shortcut()
             await asyncio.gather(*(self._look(member) for uid, member in members.items() if everyone or self._new(uid)))
             await asyncio.sleep(min(NEWCOMER_SECONDS, self._config.prove_seconds))
 
@@ -85,6 +86,16 @@ class Watch:
         except (OSError, KernelError) as error:
             log.error("pod %s leaks and cannot be mended: %s", member.pod.workload.uid, error)
             return
+        self._record(mended)
+
+    def _mend_shortcut(self) -> None:
+        """No pod leaks without its program: bytes merely go by TCP, which no proof would notice."""
+        try:
+            self._record(self._kernel.shortcut.attach())
+        except KernelError as error:
+            log.error("the kernel short-cut cannot be mended: %s", error)
+
+    def _record(self, mended: list[str]) -> None:
         for sentence in mended:
             log.error("repaired: %s", sentence)
         self.repairs.extend(mended)

@@ -25,6 +25,9 @@ class Pods:
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self._slots, self._pods, self._rules = maps["slots"], maps["pods"], maps["port_rules"]
         self._homes = maps["homes"]
+        self._addresses: dict[int, set[bytes]] = {}  # netns cookie -> its keys in `homes`
+        for key, cookie in self._homes.items():
+            self._addresses.setdefault(number(cookie), set()).add(key)
         self._listeners, self._counters = maps["listeners"], maps["counters"]
 
     def slots(self) -> dict[int, int]:
@@ -76,13 +79,15 @@ class Pods:
 
     def _write_homes(self, addresses: tuple[str, ...], cookie: int) -> None:
         """An address that has no room is merely not short-cut. What another pod has taken over by now is its."""
-        wanted = {pack_address(address, 0) for address in addresses}
-        for key, value in self._homes.items():
-            if number(value) == cookie and key not in wanted:
+        wanted, value = {pack_address(address, 0) for address in addresses}, cookie.to_bytes(8, "little")
+        for key in self._addresses.pop(cookie, set()) - wanted:
+            if self._homes.read(key) == value:
                 self._homes.remove(key)
         for key in wanted:
             with suppress(MapFull):
-                self._homes.write(key, cookie.to_bytes(8, "little"))
+                self._homes.write(key, value)
+        if wanted:
+            self._addresses[cookie] = wanted
 
     def _write_rules(self, slot: int, pod: Pod) -> None:
         ports = {Direction.OUTBOUND: pod.skip_outbound_ports, Direction.INBOUND: pod.skip_inbound_ports}

@@ -24,15 +24,15 @@ from mesh.node import netns
 
 SLOT = 0
 SOCKOPS = next(hook for hook in ROOT_HOOKS if hook.name == "sockops")
-FAMILIES: dict[int, str] = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+LOOPBACK: dict[str, int] = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}  # the second only where there is IPv6
 
 
 def problem(code: Mapping[str, bytes], maps: Mapping[str, Map], root: Path) -> str:
     """Why the short-cut cannot be trusted here; empty: it can. `code`: relocated to `maps`; `root`: of cgroup2."""
     try:
         with ExitStack() as undo:
-            for family, sockets in _prepare(code, maps, root, undo).items():
-                carry_all(sockets, FAMILIES[family])
+            for address, sockets in _prepare(code, maps, root, undo).items():
+                carry_all(sockets, address)
             if not summed(maps["counters"], SLOT)["shortcut_messages"]:
                 return "in its trial no message took it"
     except (OSError, KernelError, Damage) as reason:
@@ -43,8 +43,8 @@ def problem(code: Mapping[str, bytes], maps: Mapping[str, Map], root: Path) -> s
 # --- the place
 
 
-def _prepare(code: Mapping[str, bytes], maps: Mapping[str, Map], root: Path, undo: ExitStack) -> dict[int, Sockets]:
-    """Unconnected sockets by family; what they do goes through the programs."""
+def _prepare(code: Mapping[str, bytes], maps: Mapping[str, Map], root: Path, undo: ExitStack) -> dict[str, Sockets]:
+    """Unconnected sockets by address; what they do goes through the programs."""
     undo.callback(_empty, maps)
     namespace = f"/proc/{os.getpid()}/fd/{_kept(netns.make(), undo)}"
     netns.inside(namespace, netns.loopback_up)
@@ -58,7 +58,9 @@ def _prepare(code: Mapping[str, bytes], maps: Mapping[str, Map], root: Path, und
     target = _kept(os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC), undo)
     link = _kept(check(lib.bpf_attach(program, target, SOCKOPS.attach), f"cannot attach {SOCKOPS.name}"), undo)
     undo.callback(lib.bpf_detach, link)
-    return asyncio.run(_make_sockets(cgroup, namespace, undo))
+    addresses = netns.inside(namespace, netns.own_addresses)
+    families = {address: family for address, family in LOOPBACK.items() if address in addresses}
+    return asyncio.run(_make_sockets(cgroup, namespace, families, undo))
 
 
 def _kept(descriptor: int, undo: ExitStack) -> int:
@@ -92,16 +94,17 @@ def _cgroup(root: Path) -> Iterator[Path]:
             path.rmdir()
 
 
-async def _make_sockets(cgroup: Path, namespace: str, undo: ExitStack) -> dict[int, Sockets]:
+async def _make_sockets(
+    cgroup: Path, namespace: str, families: Mapping[str, int], undo: ExitStack
+) -> dict[str, Sockets]:
     """A socket belongs to the cgroup of the process that made it, so a helper in the cgroup makes them."""
     factory = SocketFactory()
-    found: dict[int, Sockets] = {}
+    found: dict[str, Sockets] = {}
     try:
         await factory.start(cgroup)
-        for family in FAMILIES:
-            with suppress(OSError):  # a machine without IPv6
-                made = await factory.sockets(namespace, family, SOCKETS)
-                found[family] = [undo.enter_context(socket.socket(fileno=fd)) for fd in made]
+        for address, family in families.items():
+            made = await factory.sockets(namespace, family, SOCKETS)
+            found[address] = [undo.enter_context(socket.socket(fileno=fd)) for fd in made]
     finally:
         await factory.close()
     return found

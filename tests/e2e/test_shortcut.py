@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.kit import apps, talk
+from tests.kit import apps, bpf, leftovers, talk
 from tests.kit.lab import Lab, Pod
 from tests.kit.manifests import Manifests
 from tests.kit.seine import Mesh
@@ -35,6 +35,7 @@ class Town:
         return {name.removeprefix("shortcut_"): n for name, n in kernel.items() if name.startswith("shortcut_") and n}
 
     def messages(self, pod: Pod) -> int:
+        """The prover's connections count too: a few a second."""
         return self.used(pod).get("messages", 0)
 
 
@@ -259,6 +260,18 @@ def test_a_pod_that_leaves_the_mesh_keeps_its_open_connections(town):
             assert talk.ask(sock, "echo still here") == "still here"
     town.mesh.manifests.pod(town.client, annotations=ASKING, skip_outbound=[DIRECT])
     town.mesh.wait_captured(town.client)
+
+
+def test_a_program_that_somebody_took_off_is_put_back(town):
+    (pin,) = (pins for root in leftovers.bpf_roots() for pins in (root / "seine" / town.mesh.node).glob("*/ends-*"))
+    bpf.detach_shortcut(pin)
+    sentence = "shortcut was detached from its sockets"
+    eventually(lambda: sentence in town.mesh.status()["repairs"], "the repair to be told")
+    before = town.messages(town.client)
+    with town.client.connect(town.server.ip, DIRECT) as direct:
+        for _ in range(100):
+            talk.who(direct)
+    assert town.messages(town.client) >= before + 100
 
 
 def test_a_node_that_is_switched_off_says_so_and_carries_all_the_same(town):

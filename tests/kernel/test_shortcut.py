@@ -387,6 +387,13 @@ def test_a_direction_that_went_to_tcp_never_comes_back(town):
 # --- how it ends
 
 
+def test_a_connection_without_a_byte_falls_back_from_nothing(town):
+    with counted(town.a, town.b) as (a, b), connected(town.a, town.b) as (client, server):
+        client.close()
+        assert server.recv(1) == b""
+    assert a == b == {"shortcut_joined": 1}
+
+
 @pytest.mark.parametrize("first", ["client", "server"])
 def test_a_half_closed_connection_loses_nothing(town, first):
     """Much is unread when the FIN arrives by TCP: it must not overtake what is in the short-cut's queue."""

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.capture import Kernel, clean, pin_root
-from mesh.capture._bpf import lib
+from mesh.capture import clean, pin_root
 from mesh.capture.kernel import SOURCE
-from mesh.capture.programs import MAP_HOOK
+from mesh.capture.pins import node_pins
 from tests.kernel.capturing import Capturing, Enrolled, listen
-from tests.kit.bpf import detach_map
+from tests.kit.bpf import detach_shortcut
 from tests.kit.lab import Lab
 from tests.kit.leftovers import cgroup2_root
 
@@ -258,14 +257,12 @@ def test_a_program_that_somebody_took_off_is_put_back(lab):
     capture = Capturing(lab)
     one, other = enrolled(capture)
     assert capture.kernel.repair() == []
-    detach(capture.kernel)
+    (pin,) = node_pins(pin_root(), lab.name).glob("*/ends-*")
+    detach_shortcut(pin)
+    with connected(one, other) as (client, server):
+        talk(client, server)
+    assert messages(one, other) == [0, 0]
     assert capture.kernel.repair() == ["shortcut was detached from its sockets"]
     with connected(one, other) as (client, server):
         talk(client, server)
     assert messages(one, other) == [1, 1]
-
-
-def detach(kernel: Kernel) -> None:
-    """As another program on the node could: BPF_PROG_DETACH from the map."""
-    detach_map(kernel._maps["ends"].fd, MAP_HOOK.attach, kernel.shortcut._program)
-    assert lib.bpf_map_program(kernel._maps["ends"].fd, MAP_HOOK.attach) == 0

@@ -9,7 +9,8 @@ import struct
 from pathlib import Path
 
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-BPF_OBJ_GET, BPF_PROG_DETACH, BPF_LINK_DETACH = 7, 9, 34
+BPF_OBJ_GET, BPF_PROG_DETACH, BPF_PROG_GET_FD_BY_ID, BPF_PROG_QUERY, BPF_LINK_DETACH = 7, 9, 13, 16, 34
+BPF_SK_MSG_VERDICT = 7
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -31,6 +32,15 @@ def detach(pin: Path) -> None:
         os.close(fd)
 
 
-def detach_map(fd: int, attach: int, program: int) -> None:
-    """Take the program off a sockmap or sockhash."""
-    _bpf(BPF_PROG_DETACH, struct.pack("IIII", fd, program, attach, 0))
+def detach_shortcut(pin: Path) -> None:
+    """Take the program off the sockhash pinned there."""
+    path = ctypes.create_string_buffer(str(pin).encode())
+    sockets = _bpf(BPF_OBJ_GET, struct.pack("QII", ctypes.addressof(path), 0, 0))
+    number = (ctypes.c_uint32 * 1)()
+    _bpf(BPF_PROG_QUERY, struct.pack("IIIIQI", sockets, BPF_SK_MSG_VERDICT, 0, 0, ctypes.addressof(number), 1))
+    program = _bpf(BPF_PROG_GET_FD_BY_ID, struct.pack("I", number[0]))
+    try:
+        _bpf(BPF_PROG_DETACH, struct.pack("III", sockets, program, BPF_SK_MSG_VERDICT))
+    finally:
+        os.close(program)
+        os.close(sockets)
