@@ -40,6 +40,7 @@ struct engine_config {
     uint32_t max_buffers;        /* 64 KiB blocks in use; beyond it reading pauses */
     uint32_t accept_batch;       /* connections taken from one listener per wake-up */
     uint32_t budget;             /* epoll events handled in one pump */
+    uint32_t dwell_ms;           /* how long a pump that found work waits for more, before it lets the loop have its turn */
     uint32_t stock_target;       /* sockets to hold per pod and family */
     uint32_t stock_low;          /* ask for more at this level */
     uint32_t connect_timeout_ms;

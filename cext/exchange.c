@@ -45,7 +45,7 @@ void exchange_end(struct engine *e, struct session *s, enum flag flag)
     struct exchange *x = s->exchange;
     if (!(x->stage == STAGE_HEAD && request_blank(s))) {
         struct series *series = series_of(e, s, x->code, flag);
-        series_record(series, clock_ns() - x->began_ns);
+        series_record(series, (x->over_ns ? x->over_ns : clock_ns()) - x->began_ns);
         series->request_bytes += x->request.body_bytes;
         series->response_bytes += x->response.body_bytes;
         s->carried = series;
@@ -269,7 +269,8 @@ static void stalled(struct engine *e, struct session *s)
     const struct exchange *x = s->exchange;
     COUNT(e, http_stalled);
     if (x->answering) {
-        session_end(e, s, s->client.full ? FLAG_SI : FLAG_UT, true, true);
+        bool server = !s->client.full && !x->response.done;
+        session_end(e, s, server ? FLAG_UT : FLAG_SI, true, true);
         return;
     }
     bool client = !x->request.done && x->request.at == x->request.cleared;

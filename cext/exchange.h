@@ -41,8 +41,9 @@ struct exchange {
     struct lane request, response;
     uint64_t began_ns; /* the request's first byte */
     uint64_t sent_ns;  /* the request's first byte, to the server */
+    uint64_t over_ns;  /* the response's last byte; 0: not yet */
+    uint32_t interims;
     uint16_t code;     /* of the final response; 0: not yet */
-    uint16_t interims;
     uint16_t head_bytes; /* of the request, as forwarded */
     uint8_t stage;
     uint8_t method;

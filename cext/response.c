@@ -81,13 +81,14 @@ static enum step interim(struct engine *e, struct session *s, const struct http1
     return STEP_GO;
 }
 
-/* Whether the client's connection lives on after this response. An answer before the end of a request that waits to
- * be continued leaves open what comes next from the client: nothing. */
+/* Whether the client's connection lives on after this response. When it comes before the request's end, from a server
+ * that will read no more, or to a client that waits to be told to go on (it may send its body or not): then nothing
+ * that follows can be understood. */
 static bool persists(const struct engine *e, const struct session *s, const struct http1_head *head)
 {
     const struct exchange *x = s->exchange;
     return x->keep_alive && !s->leaving && !e->draining && head->framing != HTTP1_UNTIL_CLOSE &&
-           (x->request.done || !x->expects);
+           (x->request.done || (head->keep_alive && !x->expects));
 }
 
 static const char *field_for(const struct exchange *x, const struct http1_head *head)
@@ -176,12 +177,18 @@ static enum step upgrade(struct engine *e, struct session *s)
 /* Bytes beyond the response: nobody asked for them. */
 static bool has_surplus(struct engine *e, struct leg *server)
 {
-    if (!server->rx && server->readable && !server->hangup)
+    if (!server->rx && server->readable)
         leg_fill(e, server);
     if (!server->rx)
         return false;
     COUNT(e, http_surplus);
     return true;
+}
+
+/* The response is over before its request: a server that keeps its connection open reads on, and so do we. */
+static bool reads_on(struct engine *e, const struct exchange *x, struct leg *server)
+{
+    return x->persist && x->reusable && !server->shut && !has_surplus(e, server) && !server->ended;
 }
 
 static enum step finish(struct engine *e, struct session *s)
@@ -192,8 +199,13 @@ static enum step finish(struct engine *e, struct session *s)
         return upgrade(e, s);
     bool whole = x->request.done && x->request.at == x->request.cleared && !server->shut;
     bool persist = x->persist && whole && !s->leaving;
-    if (!whole)
-        COUNT(e, http_early_response);
+    if (!x->over_ns) {
+        x->over_ns = clock_ns();
+        if (!whole)
+            COUNT(e, http_early_response);
+    }
+    if (!whole && reads_on(e, x, server))
+        return STEP_WAIT;
     if (whole && x->reusable && !has_surplus(e, server))
         pool_put(e, s);
     else

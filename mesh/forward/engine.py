@@ -45,12 +45,20 @@ _PROTOCOLS = {
 _BALANCERS = {Balancer.EWMA: lib.ENGINE_EWMA, Balancer.ROUND_ROBIN: lib.ENGINE_ROUND_ROBIN}
 
 
-def _default_max_connections() -> int:
-    """0.8 of the descriptors, two for each connection (reliability.md)."""
+def _descriptors() -> int:
     import resource
 
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return int(0.8 * min(soft, 1 << 20) / 2)
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 20)
+
+
+def _default_max_connections() -> int:
+    """0.8 of the descriptors, two for each connection (reliability.md)."""
+    return int(0.8 * _descriptors() / 2)
+
+
+def _default_max_pooled() -> int:
+    """Half of what connections leave; the other half is for stock and listeners."""
+    return min(4096, int(0.1 * _descriptors()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +73,7 @@ class EngineConfig:
     max_buffers: int = 4096  # blocks of 64 KiB: 256 MiB per worker
     accept_batch: int = 1  # a burst spreads over the workers, and no accept is made in vain
     budget: int = 1024  # events per pump, about 10 ms of work: the loop must breathe
+    dwell_ms: int = 0
     stock_target: int = 64
     stock_low: int = 32
     connect_timeout_ms: int = 1000
@@ -77,7 +86,7 @@ class EngineConfig:
     linger_ms: int = 5000
     max_linger_bytes: int = 16 << 20  # a client that uploads learns of a refusal before it has sent this much
     pool_idle_ms: int = 3000  # Linkerd's
-    max_pooled: int = 4096
+    max_pooled: int = 0  # 0: from RLIMIT_NOFILE
     max_pooled_per_key: int = 128
     max_interim: int = 16
     backoff_ms: int = 100
@@ -199,6 +208,7 @@ class Engine:
         values = asdict(config)
         values["seed"] = config.seed or int.from_bytes(os.urandom(8), "little")
         values["max_connections"] = config.max_connections or _default_max_connections()
+        values["max_pooled"] = config.max_pooled or _default_max_pooled()
         values["banner_bytes"] = len(config.banner)
         self._engine = lib.engine_new(ffi.new("struct engine_config *", values), stats_fd, heartbeat_fd, worker)
         if self._engine == ffi.NULL:

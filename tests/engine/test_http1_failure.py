@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from mesh.model import PlanEndpoint, Protocol
+from mesh.model import Balancer, PlanEndpoint, Protocol
 from tests.engine.rig import Peer, Reset, Rig, Server, unused_port
 from tests.engine.web import GET, OK, answer, answered, asked, feed, finished, get, nothing_more, opened, serving
 
@@ -319,6 +319,65 @@ def test_too_many_interim_responses() -> None:
         assert client.receive(len(hint) * 5) == hint * 5
         told(client, 502, "too_many_interim")
         assert outcomes(rig) == {(502, "UPE"): 1}
+
+
+def silent(rig: Rig) -> tuple[Server, list[socket.socket]]:
+    """An app whose backlog is full: the kernel drops what comes, until somebody accepts."""
+    server = Server(rig, backlog=0)
+    fillers = [socket.socket()]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex((server.address, server.port))
+    return server, fillers
+
+
+@pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.DETECT])
+def test_an_endpoint_that_does_not_answer_is_passed_over_in_time(protocol: Protocol) -> None:
+    with Rig(connect_timeout_ms=30) as rig:
+        (dead, fillers), server = silent(rig), Server(rig)
+        rig.plan(dead.endpoint(), server.endpoint(), protocol=protocol, balancer=Balancer.ROUND_ROBIN)
+        client, app = opened(rig, server)
+        answered(client, app)
+        assert rig.count("dial_timeout") == 1
+        rig.plan(dead.endpoint(), protocol=protocol)
+        client.send(GET)
+        told(client, 503, "connect_failed")
+        for filler in fillers:
+            filler.close()
+
+
+@pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.DETECT])
+def test_a_request_waits_for_a_slow_connection(protocol: Protocol) -> None:
+    """A second: the kernel's first retransmission of a SYN."""
+    with Rig(connect_timeout_ms=10_000) as rig:
+        server, fillers = silent(rig)
+        rig.plan(server.endpoint(), protocol=protocol)
+        client = rig.client()
+        for piece in (GET[:9], GET[9:] + GET):
+            client.send(piece)
+            rig.settle()
+        for filler in fillers:
+            server.accept().close()
+            filler.close()
+        app = server.accept()
+        for _ in range(2):
+            assert app.receive(len(GET)) == GET
+            answered(client, app)
+
+
+def test_a_client_that_leaves_while_its_request_waits_for_a_connection() -> None:
+    with Rig(connect_timeout_ms=10_000) as rig:
+        server, fillers = silent(rig)
+        rig.plan(server.endpoint(), protocol=Protocol.HTTP)
+        client = rig.client()
+        client.send(GET)
+        rig.wait_for(dialled=1)
+        client.reset()
+        rig.until(lambda: rig.engine.live() == 0)
+        assert rig.count("upstreams") == rig.count("buffers") == 0
+        assert outcomes(rig) == {(0, "DC"): 1}
+        for filler in fillers:
+            filler.close()
 
 
 def test_no_socket_to_dial_with() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mesh.model import Protocol
 from tests.engine.rig import Peer, Reset, Rig, Server
-from tests.engine.web import GET, OK, answer, exchange, feed, get, nothing_more, opened, serving
+from tests.engine.web import GET, OK, answer, answered, exchange, feed, get, nothing_more, opened, serving
 
 MIB = 1 << 20
 UPGRADE = get("/chat", "Upgrade: websocket", "Connection: Upgrade")
@@ -109,12 +109,33 @@ def test_a_response_may_begin_before_its_request_has_ended(rig: Rig) -> None:
     exchange(client, app)
 
 
-def test_a_response_that_is_over_before_its_request_ends_the_connection(rig: Rig) -> None:
+def test_a_server_that_answers_early_and_reads_on_gets_the_rest(rig: Rig) -> None:
+    client, app = opened(rig, serving(rig), request=get("/", "Content-Length: 2000000", method="POST"))
+    answered(client, app)
+    assert nothing_more(client)
+    assert poured(rig, client, bytes(2_000_000), app, 2_000_000) == bytes(2_000_000)
+    exchange(client, app)
+    assert rig.count("http_early_response") == 1
+    assert rig.count("dialled") == 1
+
+
+@pytest.mark.parametrize("how", ["finish", "reset", "surplus"])
+def test_a_server_that_answers_early_and_breaks_off_ends_the_connection(rig: Rig, how: str) -> None:
+    client, app = opened(rig, serving(rig), request=get("/", "Content-Length: 2000000", method="POST"))
+    answered(client, app)
+    app.send(OK) if how == "surplus" else getattr(app, how)()
+    assert client.rest() == b""
+    client.close()
+    rig.until(lambda: rig.engine.live() == 0)
+    assert rig.flags() == {"-": 1}
+
+
+def test_a_server_that_answers_early_and_is_done_ends_the_connection(rig: Rig) -> None:
     """What the client still sends is discarded, so that it can read the answer."""
     client, app = opened(rig, serving(rig), request=get("/", "Content-Length: 9000000", method="POST"))
     client.send(bytes(MIB))
-    app.send(answer(b"enough", status="413 Content Too Large"))
-    assert client.receive(len(answer(b"enough", status="413 Content Too Large"))).endswith(b"enough")
+    refusal = answer(b"enough", "Connection: close", status="413 Content Too Large")
+    answered(client, app, refusal)
     client.send(bytes(7 * MIB))
     rig.settle()
     assert client.rest() == b""
@@ -127,7 +148,7 @@ def test_a_response_that_is_over_before_its_request_ends_the_connection(rig: Rig
 def test_a_client_that_sends_on_and_on_after_the_answer_is_cut_off() -> None:
     with Rig(max_linger_bytes=MIB) as rig:
         client, app = opened(rig, serving(rig), request=get("/", "Content-Length: 900000000", method="POST"))
-        app.send(answer(b"no", status="413 Content Too Large"))
+        app.send(answer(b"no", "Connection: close", status="413 Content Too Large"))
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             client.send(bytes(64 * MIB))
         assert rig.count("http_linger_limited") == 1
@@ -136,8 +157,8 @@ def test_a_client_that_sends_on_and_on_after_the_answer_is_cut_off() -> None:
 def test_a_client_that_keeps_its_half_open_after_the_answer_is_let_go() -> None:
     with Rig(linger_ms=20) as rig:
         client, app = opened(rig, serving(rig), request=get("/", "Content-Length: 9", method="POST"))
-        app.send(answer(b"no"))
-        assert client.rest() == answer(b"no")
+        app.send(answer(b"no", "Connection: close"))
+        assert client.rest() == answer(b"no", "Connection: close")
         rig.until(lambda: rig.engine.live() == 0)
 
 
