@@ -6,6 +6,7 @@ So that no number of the README is typed by hand: every one comes from a file of
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 BARS = {"http1": bars.HTTP1, "tcp": bars.TCP, "connect": bars.CONNECT, "memory": bars.MEMORY}
+PEERS = ("envoy", "haproxy", "nginx")
 # bench -> columns: name in the results, heading, format
 FIGURES = {
     "http1": (
@@ -40,7 +42,8 @@ def figures(found: dict[str, Any]) -> list[str]:
     """One row per peer."""
     columns = FIGURES[found["bench"]]
     lines = ["| | " + " | ".join(heading for _, heading, _ in columns) + " |", "| --- |" + " ---: |" * len(columns)]
-    for peer, sample in found["peers"].items():
+    for peer in (name for name in NAMES if name in found["peers"]):
+        sample = found["peers"][peer]
         cells = (form.format(sample[name]) if name in sample else "-" for name, _, form in columns)
         lines.append(f"| {NAMES.get(peer, peer)} | " + " | ".join(cells) + " |")
     return lines
@@ -62,17 +65,19 @@ def verdicts(documents: list[dict[str, Any]]) -> list[str]:
 
 
 def facts(found: dict[str, Any]) -> str:
-    machine, versions = found["machine"], found["machine"]["versions"]
-    peers = ", ".join(
-        f"{name} {text.split('/')[1] if '/' in text and name == 'envoy' else text.split(' - ')[0]}"
-        for name, text in versions.items()
-        if name in ("envoy", "haproxy", "nginx")
-    )
+    machine = found["machine"]
+    peers = ", ".join(f"{name} {_number(text)}" for name, text in sorted(machine["versions"].items()) if name in PEERS)
     rounds = len(found["rounds"]) if isinstance(found["rounds"], list) else found["rounds"]
     return (
         f"{machine['cores']} cores of {machine['cpu']}, kernel {machine['kernel']}, {machine['date']}; {peers}; "
         f"two workers or threads each; medians of {rounds} interleaved rounds (`./dev bench http1`):"
     )
+
+
+def _number(text: str) -> str:
+    """The version's own number in what a program says of itself."""
+    match = re.search(r"\b\d+\.\d+\.\d+\b", text)
+    return match[0] if match else text
 
 
 def section(documents: list[dict[str, Any]]) -> str:
