@@ -43,7 +43,7 @@ def environment(folder: Path, engine: Path) -> dict[str, str]:
 OWN_BUILDS = "tests/engine/http1"  # makes sanitized programs of its own; a compiler in here would be judged too
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_the_engine_is_clean_under_sanitizers(tmp_path: Path) -> None:
     if "SEINE_TEST_ENGINE" in os.environ:
         return  # this is that run
