@@ -11,6 +11,7 @@ struct block *block_get(struct engine *e)
     struct block *block = e->blocks_free;
     if (e->counters[COUNTER_buffers] >= e->config.max_buffers) {
         COUNT(e, buffers_starved);
+        e->short_of_blocks = true;
         return NULL;
     }
     if (block) {

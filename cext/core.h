@@ -134,6 +134,8 @@ struct leg {
     bool shut;    /* we have sent our FIN to it, or can send no more */
     bool shared;  /* others may hold its description: leaves the epoll before it is closed */
     bool starved; /* no block was to be had: not read until one is free */
+    struct list lapse; /* among the stuck (it does not take, or end, what holds a block) or the idle, oldest first */
+    uint64_t lapse_ns; /* since when */
     /* Edge-triggered: what epoll has said and nobody has used up. */
     bool readable;
     bool full;    /* for sending; epoll says when it is no longer */
@@ -224,6 +226,7 @@ struct sessions { /* ids: generation << 32 | index + 1 */
     uint32_t *free;
     uint32_t size, free_count;
     struct list all, parked, starved, dead;
+    struct list stuck, idle; /* legs, by `lapse` */
     struct list again; /* edge-triggered, and not done with what was ready */
 };
 
@@ -232,6 +235,7 @@ struct engine {
     int epoll, timerfd, kick;
     struct watch timer_watch, kick_watch;
     bool kicked, draining;
+    bool short_of_blocks; /* somebody asked for one in vain */
     uint64_t now; /* CLOCK_MONOTONIC, of this batch */
     uint64_t armed_ns; /* what the timerfd is set to; 0: nothing */
     uint64_t random;
@@ -329,6 +333,18 @@ void sessions_leave(struct engine *);    /* HTTP: each after its exchange */
 uint32_t sessions_again(struct engine *); /* one turn for those with more to do; answers how many */
 void sessions_free(struct engine *);
 
+/* lapse.c: whom to end when there is not enough of something */
+void leg_stuck(struct engine *, struct leg *); /* since now, unless it was before */
+void leg_idle(struct engine *, struct leg *);
+void sessions_shed(struct engine *);   /* the longest stuck, while blocks are wanted */
+bool session_reclaim(struct engine *); /* the longest idle; false: there is none */
+
+static inline void leg_moves(struct leg *leg) /* neither stuck nor idle */
+{
+    if (!list_empty(&leg->lapse))
+        list_remove(&leg->lapse);
+}
+
 /* Below, a function that moves a session on may end it: its callers do not touch it afterwards. */
 
 /* start.c: plan and first bytes */
@@ -386,7 +402,7 @@ void tunnel_timeout(struct engine *, struct session *);
 
 /* flow.c: bytes from one leg to the other */
 void leg_fill(struct engine *, struct leg *); /* reads once into what room its block has */
-ssize_t leg_write(struct leg *, const uint8_t *bytes, size_t length); /* < 0: not now, or `shut`: never again */
+ssize_t leg_write(struct engine *, struct leg *, const uint8_t *, size_t); /* < 0: not now, or `shut`: never again */
 void leg_flow(struct engine *, struct leg *from, struct leg *to);
 void leg_drop(struct engine *, struct leg *); /* forgets the bytes under way */
 

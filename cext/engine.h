@@ -34,13 +34,13 @@ typedef struct engine engine;
 
 struct engine_config {
     uint64_t seed;               /* of the balancer's random source; 0 is replaced */
-    uint32_t max_connections;    /* beyond it accepting pauses: the queue is shared with other workers */
+    uint32_t max_connections;    /* beyond it idle HTTP connections are closed, or accepting pauses: the queue is shared */
     uint32_t max_parked;         /* connections that wait for a plan; beyond it they are reset */
     uint32_t max_waiting;        /* connections that wait for a socket of the stock; beyond it they are reset */
     uint32_t max_buffers;        /* 64 KiB blocks in use; beyond it reading pauses */
+    uint32_t stuck_ms;           /* then, who has held one for so long because its peer does not move is ended */
     uint32_t accept_batch;       /* connections taken from one listener per wake-up */
     uint32_t budget;             /* epoll events handled in one pump */
-    uint32_t dwell_ms;           /* how long a pump that found work waits for more, before it lets the loop have its turn */
     uint32_t stock_target;       /* sockets to hold per pod and family */
     uint32_t stock_low;          /* ask for more at this level */
     uint32_t connect_timeout_ms;

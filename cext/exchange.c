@@ -40,6 +40,13 @@ static struct series *series_of(struct engine *e, struct session *s, uint16_t co
     return s->recent;
 }
 
+/* A request that was turned away before anything of it was read. */
+void exchange_unread(struct engine *e, struct session *s, uint16_t code, enum flag flag)
+{
+    COUNT(e, http_requests);
+    series_record(series_of(e, s, code, flag), 0);
+}
+
 void exchange_end(struct engine *e, struct session *s, enum flag flag)
 {
     struct exchange *x = s->exchange;
@@ -100,6 +107,7 @@ static enum step begin(struct engine *e, struct session *s)
     }
     s->exchange = x;
     s->state = SESSION_EXCHANGE;
+    leg_moves(client);
     x->began_ns = e->now;
     if (s->dial.state == DIAL_NONE)
         s->dial.endpoint = 0;
@@ -113,6 +121,7 @@ enum step exchange_next(struct engine *e, struct session *s, bool persist)
         return linger_begin(e, s);
     s->state = SESSION_IDLE;
     s->active_ns = e->now;
+    leg_idle(e, &s->client);
     return STEP_NEXT;
 }
 

@@ -61,6 +61,7 @@ struct exchange {
 
 /* exchange.c */
 void exchange_end(struct engine *, struct session *, enum flag); /* counts it, frees it */
+void exchange_unread(struct engine *, struct session *, uint16_t code, enum flag); /* one that never was */
 enum step exchange_next(struct engine *, struct session *, bool persist); /* after exchange_end */
 enum step client_gone(struct engine *, struct session *);
 

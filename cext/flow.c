@@ -58,15 +58,19 @@ static void account(struct session *s, const struct leg *from, size_t sent)
     }
 }
 
-ssize_t leg_write(struct leg *leg, const uint8_t *bytes, size_t length)
+ssize_t leg_write(struct engine *e, struct leg *leg, const uint8_t *bytes, size_t length)
 {
     ssize_t sent = send(leg->watch.fd, bytes, length, MSG_NOSIGNAL);
-    if (sent >= 0)
+    if (sent >= 0) {
         leg->full = (size_t)sent < length;
-    else if (errno == EAGAIN || errno == EINTR)
+        leg_moves(leg);
+    } else if (errno == EAGAIN || errno == EINTR) {
         leg->full = true;
-    else
+    } else {
         leg->reset = leg->shut = true;
+    }
+    if (leg->full)
+        leg_stuck(e, leg);
     return sent;
 }
 
@@ -75,7 +79,7 @@ static bool leg_send(struct engine *e, struct leg *from, struct leg *to)
 {
     struct block *block = from->rx;
     size_t left = block->end - block->start;
-    ssize_t sent = leg_write(to, block->bytes + block->start, left);
+    ssize_t sent = leg_write(e, to, block->bytes + block->start, left);
     if (sent < 0) {
         if (to->shut)
             leg_drop(e, from);

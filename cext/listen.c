@@ -225,7 +225,7 @@ void listener_ready(struct engine *e, struct listener *listener)
     for (uint32_t i = 0; i < e->config.accept_batch; i++) {
         struct sockaddr_storage client = {0};
         socklen_t length = sizeof client;
-        if (e->counters[COUNTER_connections] >= e->config.max_connections) {
+        if (e->counters[COUNTER_connections] >= e->config.max_connections && !session_reclaim(e)) {
             COUNT(e, accept_limited);
             listener_pause(e, listener);
             return;

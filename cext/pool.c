@@ -98,6 +98,7 @@ struct upstream *upstream_new(struct engine *e, int fd, uint32_t made_in)
         return NULL;
     }
     up->leg = (struct leg){.watch = {.fd = fd, .kind = WATCH_SERVER}, .shared = true};
+    list_init(&up->leg.lapse);
     list_init(&up->queued);
     list_init(&up->idle);
     up->made_in = made_in;

@@ -143,6 +143,7 @@ static void dispatch(struct engine *e, const struct epoll_event *event)
 
 static void bury(struct engine *e)
 {
+    sessions_shed(e);
     sessions_feed(e);
     sessions_bury(e);
     pool_bury(e);
@@ -152,16 +153,12 @@ static void bury(struct engine *e)
 int engine_pump(engine *e, struct engine_event *events, int capacity)
 {
     uint32_t handled = 0, again;
-    uint64_t until_ns = 0;
     int count;
     COUNT(e, pumps);
     do {
         uint32_t left = e->config.budget - handled;
-        bool dwell = e->now < until_ns && e->events_head == e->events_tail;
-        count = epoll_wait(e->epoll, e->batch, left < BATCH ? (int)left : BATCH, dwell ? 1 : 0);
+        count = epoll_wait(e->epoll, e->batch, left < BATCH ? (int)left : BATCH, 0);
         e->now = clock_ns();
-        if (!until_ns)
-            until_ns = ms_from_now(e, e->config.dwell_ms);
         for (int i = 0; i < count; i++)
             dispatch(e, &e->batch[i]);
         wheel_advance(&e->wheel, e->now, e);

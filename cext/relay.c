@@ -61,7 +61,7 @@ bool lane_send(struct engine *e, struct session *s, struct lane *lane, struct le
 {
     bool request = from == &s->client;
     uint32_t left = lane->cleared - lane->at;
-    ssize_t sent = leg_write(to, from->rx->bytes + lane->at, left);
+    ssize_t sent = leg_write(e, to, from->rx->bytes + lane->at, left);
     if (to->full && !(to->watch.wanted & EPOLLOUT))
         watch_set(e, &to->watch, LEG_EVENTS | EPOLLOUT);
     if (sent <= 0)

@@ -47,7 +47,7 @@ static bool say(struct engine *e, struct session *s, const struct words *words, 
                           words->status, phrase(words->status), strlen(words->sentence) + 1, words->name,
                           persist ? "" : "Connection: close\r\n", body ? words->sentence : "", body ? "\n" : "");
     COUNT(e, http_local_replies);
-    return leg_write(&s->client, (const uint8_t *)text, (size_t)length) == length;
+    return leg_write(e, &s->client, (const uint8_t *)text, (size_t)length) == length;
 }
 
 static enum step answer(struct engine *e, struct session *s, const struct words *words)
@@ -60,6 +60,8 @@ static enum step answer(struct engine *e, struct session *s, const struct words 
         x->code = words->status;
         x->request.at = x->request.cleared;
         exchange_end(e, s, (enum flag)words->flag);
+    } else {
+        exchange_unread(e, s, words->status, (enum flag)words->flag);
     }
     if (said)
         return exchange_next(e, s, persist);

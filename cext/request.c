@@ -60,6 +60,7 @@ static enum step more(struct engine *e, struct session *s, const struct http1_he
         uint64_t due_ns = x->began_ns + e->config.head_timeout_ms * NS_PER_MS;
         if (s->timer.due_ns > due_ns)
             timer_start(&e->wheel, &s->timer, due_ns);
+        leg_stuck(e, client);
         return STEP_WAIT;
     }
     leg_fill(e, client);
@@ -84,6 +85,7 @@ enum step request_head(struct engine *e, struct session *s)
     if (got == 0)
         return more(e, s, head);
     COUNT(e, http_requests);
+    leg_moves(&s->client);
     if (got < 0)
         return request_refuse(e, s, -got);
     x->method = head->method;

@@ -31,6 +31,8 @@ void sessions_init(struct engine *e)
     list_init(&e->sessions.starved);
     list_init(&e->sessions.dead);
     list_init(&e->sessions.again);
+    list_init(&e->sessions.stuck);
+    list_init(&e->sessions.idle);
 }
 
 static int grow(struct sessions *all)
@@ -164,6 +166,7 @@ void session_count_opened(struct engine *e, struct session *s)
 void leg_close(struct engine *e, struct leg *leg, bool reset)
 {
     leg_drop(e, leg);
+    leg_moves(leg);
     if (leg->watch.fd < 0)
         return;
     struct linger now = {.l_onoff = 1, .l_linger = 0};

@@ -153,7 +153,7 @@ void engine_no_plan(engine *e, uint64_t connection)
 int session_start(struct engine *e, int fd, bool shared, uint32_t slot, uint8_t direction,
                   const struct endpoint_address *peer, const struct endpoint_address *asked)
 {
-    bool room = e->counters[COUNTER_connections] < e->config.max_connections;
+    bool room = e->counters[COUNTER_connections] < e->config.max_connections || session_reclaim(e);
     struct session *s = room ? session_new(e) : NULL;
     if (!s) {
         e->counters[room ? COUNTER_no_memory : COUNTER_accept_limited]++;
@@ -161,6 +161,7 @@ int session_start(struct engine *e, int fd, bool shared, uint32_t slot, uint8_t 
         return room ? -ENOMEM : -EAGAIN;
     }
     s->client = (struct leg){.watch = {.fd = fd, .kind = WATCH_CLIENT}, .session = s, .shared = shared};
+    list_init(&s->client.lapse);
     s->slot = slot;
     s->direction = direction;
     s->peer = *peer;

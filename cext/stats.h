@@ -87,6 +87,8 @@
     X(server_reset, 0) \
     X(local_reset, 0) \
     X(buffers_starved, 0) \
+    X(stuck_ended, 0) \
+    X(idle_reclaimed, 0) \
     X(series_overflow, 0) \
     X(connections, 1) \
     X(upstreams, 1) \

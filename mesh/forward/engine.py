@@ -71,11 +71,11 @@ class EngineConfig:
     max_parked: int = 1024  # a burst while the agent compiles a plan; 64 KiB each at worst
     max_waiting: int = 1024  # the same for sockets
     max_buffers: int = 4096  # blocks of 64 KiB: 256 MiB per worker
+    stuck_ms: int = 250  # a round trip round the world, and its retransmission
     accept_batch: int = 1  # a burst spreads over the workers, and no accept is made in vain
     budget: int = 1024  # events per pump, about 10 ms of work: the loop must breathe
-    dwell_ms: int = 0
     stock_target: int = 64
-    stock_low: int = 56  # so that a worker alone can carry 50 new connections on after the death of the agent
+    stock_low: int = 32
     connect_timeout_ms: int = 1000
     detect_timeout_ms: int = 10_000
     detect_hold_ms: int = 1000

@@ -182,7 +182,7 @@ def test_an_idle_connection_holds_no_buffer(rig: Rig) -> None:
 
 
 def test_without_buffers_reading_pauses_and_goes_on() -> None:
-    with Rig(max_buffers=1) as rig:
+    with Rig(max_buffers=1, stuck_ms=60_000) as rig:
         server = Server(rig, buffer_bytes=100_000)
         rig.plan(server.endpoint(), protocol=Protocol.OPAQUE)
         greedy, modest = rig.client(), rig.client()

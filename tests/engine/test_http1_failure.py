@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from mesh.model import Balancer, PlanEndpoint, Protocol
-from tests.engine.rig import Peer, Reset, Rig, Server, unused_port
+from mesh.model import Balancer, Direction, PlanEndpoint, Protocol
+from tests.engine.rig import SLOT, Peer, Reset, Rig, Server, unused_port
 from tests.engine.web import GET, OK, answer, answered, asked, feed, finished, get, nothing_more, opened, serving
 
 POST = get("/", "Content-Length: 3", method="POST")
@@ -436,3 +436,43 @@ def test_a_client_that_never_reads_its_answers(rig: Rig) -> None:
         for _ in range(1000):
             client.send(GET * 1000)
     assert rig.count("http_reply_unsent") == 1
+
+
+def test_clients_that_do_not_move_make_room_when_blocks_run_out() -> None:
+    """One reads nothing, one never ends its head: both are the cost of themselves, and nobody else notices."""
+    with Rig(max_buffers=2, stuck_ms=30) as rig:
+        server = serving(rig)
+        deaf, mute = rig.client(buffer_bytes=8192), rig.client()
+        app = asked(deaf, server)
+        app.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        while app.offer(bytes(1 << 20)):
+            rig.settle()
+        feed(mute, GET[:9])
+        assert rig.count("buffers") == 2
+        third, other = rig.client(), rig.client()
+        third.send(GET)
+        told(third, 503, "overloaded")
+        rig.wait_for(stuck_ended=1)
+        again = asked(other, server)
+        answered(other, again)
+        assert outcomes(rig) == {(200, "UO"): 1, (503, "UO"): 1, (200, "-"): 1}
+        feed(mute, GET[9:])  # it had not been waiting for longest
+        assert again.receive(len(GET)) == GET
+
+
+def test_idle_clients_make_room_when_connections_run_out() -> None:
+    with Rig(max_connections=2, pool_idle_ms=1100) as rig:
+        server = serving(rig)
+        old, _ = finished(rig, server)
+        rig.wait_for(pool_idle_timeout=1)  # idle for long enough
+        young, _ = finished(rig, server)
+        fresh = rig.client()
+        assert old.rest() == b""
+        assert rig.count("idle_reclaimed") == 1
+        assert nothing_more(young, fresh)
+        late = socket.socket()
+        late.connect(rig.gate.getsockname())
+        accepted, _ = rig.gate.accept()
+        with pytest.raises(OSError, match="connection to"):  # nobody has been idle for long
+            rig.engine.adopt(accepted.detach(), SLOT, Direction.OUTBOUND, "10.96.0.1", 80)
+        late.close()
