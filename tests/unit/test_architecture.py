@@ -132,14 +132,28 @@ def imports(path: Path) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
+def declared(*extras: str) -> set[str]:
+    """Names of the modules that come with Seine's own requirements and with those of some extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    names = [re.split(r"[^\w-]", line)[0].lower() for line in lines]
+    return {IMPORTED_AS.get(each, each.replace("-", "_")) for each in names}
+
+
+def strangers(paths: list[Path], known: set[str]) -> list[str]:
+    known = known | FROM_DEBIAN | set(sys.stdlib_module_names) | {"mesh"}
+    return [f"{name(path)}: {module}" for path in paths for module in imports(path) if module not in known]
+
+
 def test_what_is_imported_is_declared() -> None:
     """What merely came along with something else would be missing one day, and only in somebody's installation."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = [re.split(r"[^\w-]", line)[0].lower() for line in declared]
-    modules = {IMPORTED_AS.get(each, each.replace("-", "_")) for each in names}
-    known = modules | FROM_DEBIAN | set(sys.stdlib_module_names) | {"mesh"}
-    strangers = [f"{name(path)}: {module}" for path in MESH for module in imports(path) if module not in known]
-    assert strangers == []
+    assert strangers(MESH, declared()) == []
+
+
+def test_what_tests_and_builds_import_is_declared() -> None:
+    """What somebody had installed by hand is missing on the next machine."""
+    others = [path for path in PYTHON if path not in MESH]
+    assert strangers(others, declared("test", "bench") | {"setuptools", "tests", "deploy", "cext"}) == []
 
 
 def test_every_licence_text_is_in_the_tree() -> None:
