@@ -27,6 +27,21 @@ class FailMode(StrEnum):
     CLOSED = "closed"
 
 
+class Mtls(StrEnum):
+    """What a pod accepts: plaintext and mutual TLS, mutual TLS only, or plaintext only (it gets no tunnel)."""
+
+    PERMISSIVE = "permissive"
+    STRICT = "strict"
+    DISABLED = "disabled"
+
+
+class Transport(StrEnum):
+    """What carries connections between two nodes: HTTP/2 CONNECT over TLS 1.3, or the same over HTTP/3."""
+
+    HBONE = "hbone"
+    QUIC = "quic"
+
+
 class Direction(IntEnum):
     """Seen from the enrolled pod. The numbers are those of bpf/types.h and cext/engine.h."""
 
@@ -55,6 +70,11 @@ def stable_id(kind: str, *names: str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
 
 
+def spiffe_id(trust_domain: str, namespace: str, service_account: str) -> str:
+    """The identity of every pod that runs as this service account (SPIFFE-ID 1.0, the path is Istio's)."""
+    return f"spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
+
+
 class Workload(Value):
     """One pod, wherever it runs; what metrics call source or destination."""
 
@@ -74,6 +94,17 @@ class Workload(Value):
     def id(self) -> int:
         return stable_id("workload", self.uid)
 
+    def identity(self, trust_domain: str) -> str:
+        return spiffe_id(trust_domain, self.namespace, self.service_account)
+
+
+class MeshNode(Value):
+    """What another node's agent says: who is in the mesh there, and proven to be captured. Nobody else is."""
+
+    name: str
+    workloads: tuple[Workload, ...] = ()
+    transport: Transport = Transport.HBONE  # by which it wants to be reached
+
 
 class Pod(Value):
     """A pod of this node together with how Seine shall treat it."""
@@ -83,6 +114,7 @@ class Pod(Value):
     cgroup: str = ""  # its leaf: absolute, or relative to the cgroup2 root (`root / cgroup` is both); empty: unknown
     enrolled: bool = False
     fail_mode: FailMode = FailMode.OPEN
+    mtls: Mtls = Mtls.PERMISSIVE
     shortcut: bool = False
     skip_inbound_ports: frozenset[int] = frozenset()
     skip_outbound_ports: frozenset[int] = frozenset()
@@ -128,6 +160,7 @@ class Snapshot(Value):
     services: tuple[Service, ...] = ()
     workloads: tuple[Workload, ...] = ()
     pods: tuple[Pod, ...] = ()
+    nodes: tuple[MeshNode, ...] = ()  # the others
     errors: tuple[str, ...] = ()
 
 
@@ -152,6 +185,8 @@ class PlanEndpoint(Value):
     port: int  # 0: the port that was asked for
     slot: int = -1
     weight: int = 1
+    peer: str = ""  # who must answer there, as a SPIFFE id; then it goes by tunnel and by nothing else. Empty: as it is
+    transport: Transport = Transport.HBONE
 
 
 class Plan(Value):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mesh.model import Plan, Value
+from mesh.model import Mtls, Plan, Value
 
 
 class Message(Value, tag=True):
@@ -45,6 +45,14 @@ class NeedSockets(Message, frozen=True):
     slot: int
     family: int  # 4 or 6
     count: int
+
+
+class Sign(Message, frozen=True):
+    """A handshake wants `content` (what TLS 1.3 has signed, RFC 8446 4.4.3) signed with that identity's key."""
+
+    job: int
+    identity: str  # SPIFFE id
+    content: bytes
 
 
 class Level(Value, frozen=True):
@@ -84,6 +92,8 @@ class AddPod(Message, frozen=True):
     source: int
     addresses: tuple[str, ...]
     opaque_ports: tuple[int, ...] = ()
+    identity: str = ""  # SPIFFE id; empty: none, and no tunnel
+    mtls: Mtls = Mtls.PERMISSIVE
 
 
 class RemovePod(Message, frozen=True):
@@ -106,6 +116,36 @@ class SetSources(Message, frozen=True):
 
     known: tuple[tuple[str, int], ...]
     gone: tuple[str, ...] = ()
+
+
+class Identity(Value, frozen=True):
+    """Who a worker may speak as: a SPIFFE id and its certificates as DER, leaf first. The key stays with the agent."""
+
+    name: str
+    chain: tuple[bytes, ...]
+
+
+class SetIdentities(Message, frozen=True):
+    """New or renewed ones, and names of those that nobody on this node has any more."""
+
+    known: tuple[Identity, ...]
+    gone: tuple[str, ...] = ()
+
+
+class SetTrust(Message, frozen=True):
+    """Whom to believe: our trust domain, the roots' certificates as DER, and who is denied although a root vouches for
+    it: SPIFFE ids, or serial numbers in lower-case hexadecimal. Connections of who is denied now are closed."""
+
+    domain: str
+    roots: tuple[bytes, ...]
+    denied: tuple[str, ...] = ()
+
+
+class Signed(Message, frozen=True):
+    """Answer to Sign: an ECDSA signature as DER; empty when there is none to be had."""
+
+    job: int
+    signature: bytes
 
 
 class Synced(Message, frozen=True):
@@ -136,9 +176,22 @@ class Drain(Message, frozen=True):
     """Accept nothing new, end when the last connection has, or after drain_seconds."""
 
 
-FromWorker = Hello | HavePod | NeedPlan | NeedSockets | Levels | Carried
+FromWorker = Hello | HavePod | NeedPlan | NeedSockets | Sign | Levels | Carried
 FromAgent = (
-    Welcome | AddPod | RemovePod | SetPlans | RemovePlans | SetSources | Synced | NoPlan | Sockets | Show | Drain
+    Welcome
+    | AddPod
+    | RemovePod
+    | SetPlans
+    | RemovePlans
+    | SetSources
+    | SetIdentities
+    | SetTrust
+    | Signed
+    | Synced
+    | NoPlan
+    | Sockets
+    | Show
+    | Drain
 )
 
 encode = msgspec.msgpack.Encoder().encode
