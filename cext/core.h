@@ -394,11 +394,11 @@ void http_orphan(struct engine *, struct session *); /* its pod is gone: no more
 void http_ended(struct engine *, struct session *, enum flag); /* accounts for the exchange under way, and frees it */
 void http_free(struct engine *);
 
-/* tunnel.c: an open session whose bytes are carried as they are */
-void tunnel_begin(struct engine *, struct session *);
-void tunnel_upgrade(struct engine *, struct session *); /* from HTTP on, with what is in the blocks */
-void tunnel_event(struct engine *, struct leg *, uint32_t events);
-void tunnel_timeout(struct engine *, struct session *);
+/* opaque.c: an open session whose bytes are carried as they are */
+void opaque_begin(struct engine *, struct session *);
+void opaque_upgrade(struct engine *, struct session *); /* from HTTP on, with what is in the blocks */
+void opaque_event(struct engine *, struct leg *, uint32_t events);
+void opaque_timeout(struct engine *, struct session *);
 
 /* flow.c: bytes from one leg to the other */
 void leg_fill(struct engine *, struct leg *); /* reads once into what room its block has */

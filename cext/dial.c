@@ -136,7 +136,7 @@ static void done(struct engine *e, struct session *s)
     if (s->exchange)
         http_connected(e, s);
     else
-        tunnel_begin(e, s);
+        opaque_begin(e, s);
 }
 
 static void dial_again(struct engine *e, struct session *s)

@@ -9,7 +9,7 @@
  *  - a response that has begun is finished or the client's connection is reset: it never looks complete when it is not;
  *  - an upstream goes back to the pool only when both messages on it have ended exactly where they should.
  *
- *   HEAD -> DIALLING -> RELAY -> (next) | closing | tunnel
+ *   HEAD -> DIALLING -> RELAY -> (next) | closing | opaque
  *   request.c  dial.c   relay.c, response.c          reply.c: what we say ourselves */
 #ifndef SEINE_EXCHANGE_H
 #define SEINE_EXCHANGE_H

@@ -170,7 +170,7 @@ static enum step upgrade(struct engine *e, struct session *s)
         return cut_short(e, s); /* a server that changes the protocol in the middle of a request */
     COUNT(e, http_upgraded);
     exchange_end(e, s, FLAG_NONE);
-    tunnel_upgrade(e, s);
+    opaque_upgrade(e, s);
     return STEP_OVER;
 }
 

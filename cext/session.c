@@ -1,7 +1,7 @@
 /* The sessions: their table, states, interest in events, accounts and end.
  *
  *   new -> (parked) -> (detecting) -> dialling -> open -> dead
- *          start.c                    dial.c      tunnel.c
+ *          start.c                    dial.c      opaque.c
  *                            `-> exchange <-> idle -> (closing) -> dead
  *                                exchange.c, which dials as it needs */
 #include <errno.h>
@@ -220,7 +220,7 @@ void session_event(struct engine *e, struct leg *leg, uint32_t events)
     if ((events & (EPOLLERR | EPOLLHUP)) && leg->watch.wanted == 0)
         watch_mute(e, &leg->watch); /* errors cannot be unwanted: level-triggered they would spin */
     if (s->state == SESSION_OPEN)
-        tunnel_event(e, leg, events);
+        opaque_event(e, leg, events);
     else if (leg != &s->client)
         dial_event(e, s);
     else
@@ -270,7 +270,7 @@ static void on_timer(void *owner, struct timer *timer)
     switch (s->state) {
     case SESSION_PARKED:
     case SESSION_DETECTING: start_timeout(e, s); break;
-    case SESSION_OPEN: tunnel_timeout(e, s); break;
+    case SESSION_OPEN: opaque_timeout(e, s); break;
     case SESSION_IDLE:
     case SESSION_EXCHANGE:
     case SESSION_CLOSING: http_timeout(e, s); break;

@@ -40,7 +40,7 @@ static void arm_open(struct engine *e, struct session *s)
     timer_start(&e->wheel, &s->timer, due_ns);
 }
 
-/* false: it was HTTP, and is no tunnel. */
+/* false: it was HTTP, and is not carried as it is. */
 static bool client_to_server(struct engine *e, struct session *s)
 {
     bool held = s->client.rx;
@@ -75,7 +75,7 @@ static void server_to_client(struct engine *e, struct session *s)
     leg_flow(e, server, &s->client);
 }
 
-void tunnel_begin(struct engine *e, struct session *s)
+void opaque_begin(struct engine *e, struct session *s)
 {
     dial_observe(e, s, (double)(clock_ns() - s->dial.began_ns));
     session_enter(e, s, SESSION_OPEN);
@@ -89,7 +89,7 @@ void tunnel_begin(struct engine *e, struct session *s)
     settle(e, s);
 }
 
-void tunnel_upgrade(struct engine *e, struct session *s)
+void opaque_upgrade(struct engine *e, struct session *s)
 {
     session_enter(e, s, SESSION_OPEN);
     s->active_ns = e->now;
@@ -101,7 +101,7 @@ void tunnel_upgrade(struct engine *e, struct session *s)
     settle(e, s);
 }
 
-void tunnel_event(struct engine *e, struct leg *leg, uint32_t events)
+void opaque_event(struct engine *e, struct leg *leg, uint32_t events)
 {
     struct session *s = leg->session;
     bool client = leg == &s->client;
@@ -113,7 +113,7 @@ void tunnel_event(struct engine *e, struct leg *leg, uint32_t events)
     settle(e, s);
 }
 
-void tunnel_timeout(struct engine *e, struct session *s)
+void opaque_timeout(struct engine *e, struct session *s)
 {
     if (!s->decided && s->client.rx) {
         COUNT(e, detect_timeout);
