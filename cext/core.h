@@ -113,6 +113,7 @@ struct listener {
     struct pod *pod;
     uint8_t direction;
     bool yielded; /* to a neighbour with less to do; the next connection is ours */
+    struct list yields; /* among those that wait for it meanwhile */
     struct listener *dead; /* next to free */
 };
 
@@ -254,6 +255,8 @@ struct engine {
     struct sources *sources;
     struct block *blocks_free;
     struct listener *listeners_dead;
+    struct list yielding; /* listeners, until yield_end_ns */
+    uint64_t yield_end_ns;
     struct engine_event events[EVENTS_MAX];
     uint32_t events_head, events_tail;
     struct epoll_event batch[BATCH];
@@ -306,6 +309,7 @@ void listener_ready(struct engine *, struct listener *);
  * fewer. */
 void neighbours_tell(struct engine *);
 bool neighbours_idler(const struct engine *);
+void listeners_resume(struct engine *); /* those that yielded, when it is time */
 void listeners_bury(struct engine *);
 void listeners_stop(struct engine *);
 void pods_free(struct engine *);

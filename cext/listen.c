@@ -12,7 +12,7 @@
 
 #include "core.h"
 
-#define YIELD_MS 1 /* a worker that is awake accepts within microseconds */
+#define YIELD_NS 100000 /* a worker that sleeps wakes in less; more would leave the machine idle (seen with 4 ms: -60 %) */
 
 static bool address_of(const struct sockaddr_storage *from, struct endpoint_address *to)
 {
@@ -80,6 +80,7 @@ static void listener_close(struct engine *e, struct listener **place)
         return;
     *place = NULL;
     timer_stop(&listener->backoff);
+    list_remove(&listener->yields);
     watch_close(e, &listener->watch, true);
     listener->dead = e->listeners_dead;
     e->listeners_dead = listener;
@@ -119,6 +120,7 @@ int engine_add_listener(engine *e, uint32_t slot, uint8_t direction, int fd)
     engine_begin(e);
     *listener = (struct listener){.watch = {.fd = fd, .kind = WATCH_LISTENER}, .pod = pod, .direction = direction};
     timer_init(&listener->backoff, listener_resume);
+    list_init(&listener->yields);
     listener_close(e, &pod->listeners[direction]);
     pod->listeners[direction] = listener;
     int result = e->draining ? 0 : watch_set(e, &listener->watch, EPOLLIN);
@@ -214,8 +216,19 @@ static bool yields(struct engine *e, struct listener *listener)
         return false;
     COUNT(e, accept_yielded);
     watch_mute(e, &listener->watch);
-    timer_start(&e->wheel, &listener->backoff, ms_from_now(e, YIELD_MS));
+    if (list_empty(&e->yielding))
+        e->yield_end_ns = e->now + YIELD_NS;
+    list_push(&e->yielding, &listener->yields);
     return true;
+}
+
+void listeners_resume(struct engine *e)
+{
+    struct list *link;
+    if (e->now < e->yield_end_ns)
+        return;
+    while ((link = list_shift(&e->yielding)))
+        watch_set(e, &container_of(link, struct listener, yields)->watch, EPOLLIN);
 }
 
 void listener_ready(struct engine *e, struct listener *listener)

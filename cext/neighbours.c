@@ -1,6 +1,6 @@
 /* The other workers of the node: all accept from the same queues, and nobody assigns connections to anybody. So that one
  * does not take nearly all (the first to wake is the first to take), who carries clearly more than a living neighbour
- * waits a moment before accepting. Bias: work is never refused, only taken a millisecond later. */
+ * waits a moment before accepting. Bias: work is never refused, only taken 0.1 ms later. */
 #include "core.h"
 
 #define WORKERS_MAX 32 /* mesh.config; cells of the heartbeat map: one for all, a beat and a load for each worker */

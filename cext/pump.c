@@ -93,6 +93,8 @@ static int take_events(struct engine *e, struct engine_event *to, int capacity)
 static void arm(struct engine *e)
 {
     uint64_t next = wheel_next_ns(&e->wheel);
+    if (!list_empty(&e->yielding) && e->yield_end_ns < next)
+        next = e->yield_end_ns;
     if (e->armed_ns && e->armed_ns <= next)
         return;
     struct itimerspec when = {.it_value = {(time_t)(next / 1000000000), (long)(next % 1000000000)}};
@@ -162,6 +164,7 @@ int engine_pump(engine *e, struct engine_event *events, int capacity)
         for (int i = 0; i < count; i++)
             dispatch(e, &e->batch[i]);
         wheel_advance(&e->wheel, e->now, e);
+        listeners_resume(e);
         again = sessions_again(e);
         bury(e);
         handled += (count > 0 ? (uint32_t)count : 0) + again;
@@ -239,6 +242,7 @@ static bool start(struct engine *e, const struct engine_config *config, int stat
     e->now = clock_ns();
     wheel_init(&e->wheel, e->now);
     sessions_init(e);
+    list_init(&e->yielding);
     timer_init(&e->beat, beat);
     e->stats = stats_open(stats_fd);
     if (!e->stats)
