@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 SOURCES = (
     *("pump", "timer", "buffer", "stats"),
-    *("listen", "neighbours", "stock", "plan", "source", "balance"),
+    *("listen", "neighbours", "stock", "plan", "source", "names", "balance"),
     *("session", "lapse", "start", "detect", "dial", "pool", "opaque", "flow"),
     *("exchange", "request", "response", "relay", "reply"),
     *("http1", "http1_field", "http1_names", "http1_target", "http1_omit", "http1_chunked"),

@@ -107,6 +107,12 @@ struct stock {
     int fds[STOCK_MAX];
 };
 
+struct name { /* a text that is kept once (names.c): equal text is an equal pointer */
+    struct name *next; /* in its bucket */
+    uint32_t refs;
+    char text[];
+};
+
 struct listener {
     struct watch watch;
     struct timer backoff;
@@ -120,10 +126,12 @@ struct listener {
 struct pod {
     uint32_t slot;
     uint64_t source;
+    struct name *identity; /* SPIFFE id; NULL: none */
     struct listener *listeners[2];
     struct stock stock[2]; /* IPv4, IPv6 */
     uint32_t opaque_count;
     uint16_t *opaque_ports;
+    uint8_t mtls; /* ENGINE_MTLS_* */
 };
 
 struct leg {
@@ -206,6 +214,7 @@ struct session {
     struct series *series;  /* of this connection while it lives; NULL until counted as opened */
     struct series *carried; /* what its bytes are counted in */
     struct plan *plan;
+    struct name *identity; /* who the client has proven to be; NULL: nobody */
     char *sni;
     struct endpoint_address peer; /* the true client */
     struct endpoint_address asked; /* the original destination */
@@ -253,6 +262,7 @@ struct engine {
     struct exchange *exchanges_free;
     struct http1_head head; /* the one being read; one that comes in pieces is kept by its exchange */
     struct sources *sources;
+    struct names *names;
     struct block *blocks_free;
     struct listener *listeners_dead;
     struct list yielding; /* listeners, until yield_end_ns */
@@ -299,6 +309,12 @@ void plans_free(struct engine *);
 uint64_t hash_address(const uint8_t ip[16], uint16_t port);
 uint64_t source_of(const struct engine *, const uint8_t ip[16]); /* 0: unknown */
 void sources_free(struct engine *);
+
+/* names.c. NULL is no name, and fine for the last three. */
+struct name *name_get(struct engine *, const char *text); /* owned; NULL: no memory */
+struct name *name_ref(struct name *);
+void name_unref(struct engine *, struct name *);
+void names_free(struct engine *); /* when nobody has one any more */
 
 /* listen.c: pods, their listeners, accepting */
 void turn_away(int fd); /* closes with a reset: it was not meant for us, or we have no room for it */

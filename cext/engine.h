@@ -27,6 +27,11 @@
 #define ENGINE_EWMA 0
 #define ENGINE_ROUND_ROBIN 1
 
+/* What a pod accepts: plaintext and mutual TLS, mutual TLS only, plaintext only. */
+#define ENGINE_MTLS_PERMISSIVE 0
+#define ENGINE_MTLS_STRICT 1
+#define ENGINE_MTLS_DISABLED 2
+
 #define ENGINE_BANNER_MAX 64
 #define ENGINE_SNI_MAX 256
 
@@ -66,6 +71,15 @@ struct engine_config {
     uint16_t canary_port;        /* answered with the banner: inbound, or outbound to a canary address */
     uint32_t banner_bytes;
     uint8_t banner[ENGINE_BANNER_MAX];
+};
+
+struct engine_pod {
+    uint64_t source;              /* its id in the counters */
+    const char *identity;         /* SPIFFE id; NULL or empty: none */
+    const uint16_t *opaque_ports; /* connections to them are carried as they are */
+    uint32_t opaque_count;
+    uint32_t slot;
+    uint8_t mtls;                 /* ENGINE_MTLS_* */
 };
 
 /* Events for Python. */
@@ -109,6 +123,7 @@ struct engine_connection {
     uint64_t age_ms;
     uint64_t request_bytes;
     uint64_t response_bytes;
+    const char *identity; /* who the client has proven to be, empty: nobody; valid until the engine is called again */
     uint32_t slot;
     uint16_t client_port;
     uint16_t port;
@@ -137,8 +152,8 @@ int engine_pump(engine *, struct engine_event *events, int capacity);
 /* Makes the descriptor readable. */
 void engine_poke(engine *);
 
-/* A pod: `source` is its id in the counters, connections to `opaque_ports` are carried as they are. Known: updated. */
-int engine_add_pod(engine *, uint32_t slot, uint64_t source, const uint16_t *opaque_ports, uint32_t opaque_count);
+/* Known by its slot: updated; connections keep the identity that they began with. */
+int engine_add_pod(engine *, const struct engine_pod *);
 
 /* Which workload a client address is, for the counters of inbound connections. */
 int engine_add_source(engine *, const uint8_t address[16], uint64_t source);

@@ -36,37 +36,45 @@ struct pod *pod_find(const struct engine *e, uint32_t slot)
     return slot < SLOTS_MAX ? e->pods[slot] : NULL;
 }
 
-static int set_opaque(struct pod *pod, const uint16_t *ports, uint32_t count)
+static int pod_describe(struct engine *e, struct pod *pod, const struct engine_pod *from)
 {
-    uint16_t *copy = count ? malloc(count * sizeof *copy) : NULL;
-    if (count && !copy)
+    bool named = from->identity && *from->identity;
+    struct name *identity = named ? name_get(e, from->identity) : NULL;
+    uint16_t *ports = from->opaque_count ? malloc(from->opaque_count * sizeof *ports) : NULL;
+    if ((named && !identity) || (from->opaque_count && !ports)) {
+        name_unref(e, identity);
+        free(ports);
         return -ENOMEM;
-    if (count)
-        memcpy(copy, ports, count * sizeof *copy);
+    }
+    if (ports)
+        memcpy(ports, from->opaque_ports, from->opaque_count * sizeof *ports);
+    name_unref(e, pod->identity);
     free(pod->opaque_ports);
-    pod->opaque_ports = copy;
-    pod->opaque_count = count;
+    pod->identity = identity;
+    pod->opaque_ports = ports;
+    pod->opaque_count = from->opaque_count;
+    pod->slot = from->slot;
+    pod->source = from->source;
+    pod->mtls = from->mtls;
     return 0;
 }
 
-int engine_add_pod(engine *e, uint32_t slot, uint64_t source, const uint16_t *opaque_ports, uint32_t opaque_count)
+int engine_add_pod(engine *e, const struct engine_pod *from)
 {
-    if (slot >= SLOTS_MAX)
+    if (from->slot >= SLOTS_MAX || from->mtls > ENGINE_MTLS_DISABLED)
         return -EINVAL;
-    struct pod *pod = pod_find(e, slot), *fresh = NULL;
+    struct pod *pod = pod_find(e, from->slot), *fresh = NULL;
     if (!pod && !(pod = fresh = calloc(1, sizeof *pod)))
         return -ENOMEM;
-    if (set_opaque(pod, opaque_ports, opaque_count) < 0) {
+    if (pod_describe(e, pod, from) < 0) {
         free(fresh);
         return -ENOMEM;
     }
-    pod->slot = slot;
-    pod->source = source;
     if (!fresh)
         return 0;
     engine_begin(e);
     stock_init(e, pod);
-    e->pods[slot] = pod;
+    e->pods[pod->slot] = pod;
     for (int family = 0; family < 2; family++)
         stock_check(e, pod, family);
     engine_finish(e);
@@ -308,6 +316,7 @@ void engine_remove_pod(engine *e, uint32_t slot, int close_connections)
     e->pods[slot] = NULL;
     stock_free(e, pod);
     end_sessions(e, slot, close_connections);
+    name_unref(e, pod->identity);
     free(pod->opaque_ports);
     free(pod);
     engine_finish(e);

@@ -291,6 +291,7 @@ void engine_free(engine *e)
         listeners_bury(e);
         plans_free(e);
         sources_free(e);
+        names_free(e);
         blocks_free(e);
     }
     if (e->stats)

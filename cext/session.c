@@ -192,6 +192,7 @@ void session_end(struct engine *e, struct session *s, enum flag flag, bool reset
     dial_leave(e, s, reset_server);
     if (s->plan)
         plan_unref(s->plan);
+    name_unref(e, s->identity);
     free(s->sni);
     uint32_t index = (uint32_t)s->id - 1;
     e->sessions.table[index] = NULL;
@@ -285,8 +286,9 @@ static void describe(const struct engine *e, const struct session *s, struct eng
     *to = (struct engine_connection){
         .id = s->id, .endpoint = s->dial.endpoint, .service = s->plan ? s->plan->service : 0,
         .age_ms = (e->now - s->began_ns) / NS_PER_MS, .request_bytes = s->request_bytes,
-        .response_bytes = s->response_bytes, .slot = s->slot, .client_port = s->peer.port, .port = s->asked.port,
-        .direction = s->direction, .state = s->state, .protocol = s->spoken};
+        .response_bytes = s->response_bytes, .identity = s->identity ? s->identity->text : "", .slot = s->slot,
+        .client_port = s->peer.port, .port = s->asked.port, .direction = s->direction, .state = s->state,
+        .protocol = s->spoken};
     if (s->state == SESSION_DIALLING && s->dial.state == DIAL_WAITING)
         to->state = SESSION_WAITING;
     memcpy(to->client, s->peer.ip, sizeof to->client);

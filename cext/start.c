@@ -168,6 +168,8 @@ int session_start(struct engine *e, int fd, bool shared, uint32_t slot, uint8_t 
     s->asked = *asked;
     const struct pod *pod = pod_find(e, slot);
     s->source = direction == ENGINE_INBOUND ? source_of(e, peer->ip) : pod ? pod->source : 0;
+    if (direction == ENGINE_OUTBOUND && pod)
+        s->identity = name_ref(pod->identity); /* the kernel's word: the socket was the pod's */
     session_watch(e, s);
     if (s->state != SESSION_DEAD)
         route(e, s);

@@ -111,7 +111,7 @@ class Carrier:
         if known is not None and known[0] != message.cookie:
             self._remove_pod(slot, close_connections=True)
             known = None
-        self.engine.add_pod(slot, message.source, message.opaque_ports)
+        self.engine.add_pod(slot, message.source, message.opaque_ports, message.identity, message.mtls)
         if known is not None:
             _close_all(listeners)
             return

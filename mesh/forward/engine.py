@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mesh.forward import stats
 from mesh.forward._engine import ffi, lib
 from mesh.forward.stats import Layout, StatsError
-from mesh.model import Balancer, Direction, Plan, PlanEndpoint, Protocol, Series
+from mesh.model import Balancer, Direction, Mtls, Plan, PlanEndpoint, Protocol, Series
 
 __all__ = [
     "LAYOUT",
@@ -41,6 +41,11 @@ _PROTOCOLS = {
     Protocol.HTTP2: lib.ENGINE_HTTP2,
     Protocol.TLS: lib.ENGINE_TLS,
     Protocol.OPAQUE: lib.ENGINE_OPAQUE,
+}
+_MTLS = {
+    Mtls.PERMISSIVE: lib.ENGINE_MTLS_PERMISSIVE,
+    Mtls.STRICT: lib.ENGINE_MTLS_STRICT,
+    Mtls.DISABLED: lib.ENGINE_MTLS_DISABLED,
 }
 _BALANCERS = {Balancer.EWMA: lib.ENGINE_EWMA, Balancer.ROUND_ROBIN: lib.ENGINE_ROUND_ROBIN}
 
@@ -136,6 +141,7 @@ class ConnectionInfo(NamedTuple):
     request_bytes: int
     response_bytes: int
     sni: str
+    identity: str  # who the client has proven to be; empty: nobody
 
 
 def pack_address(address: str) -> bytes:
@@ -225,10 +231,26 @@ class Engine:
         """Makes `fd` readable."""
         lib.engine_poke(self._engine)
 
-    def add_pod(self, slot: int, source: int, opaque_ports: Iterable[int] = ()) -> None:
-        """`source`: its id in the counters. Known: updated."""
-        ports = sorted(opaque_ports)
-        _checked(lib.engine_add_pod(self._engine, slot, source, ports, len(ports)), f"pod in slot {slot}")
+    def add_pod(
+        self,
+        slot: int,
+        source: int,
+        opaque_ports: Iterable[int] = (),
+        identity: str = "",
+        mtls: Mtls = Mtls.PERMISSIVE,
+    ) -> None:
+        """`source`: its id in the counters; `identity`: its SPIFFE id. Known: updated."""
+        ports = ffi.new("uint16_t[]", sorted(opaque_ports))
+        name = ffi.new("char[]", identity.encode())
+        value = {
+            "slot": slot,
+            "source": source,
+            "identity": name,
+            "mtls": _MTLS[mtls],
+            "opaque_ports": ports,
+            "opaque_count": len(ports),
+        }
+        _checked(lib.engine_add_pod(self._engine, ffi.new("struct engine_pod *", value)), f"pod in slot {slot}")
 
     def add_source(self, address: str, source: int) -> None:
         """Which workload a client address is, for the counters of inbound connections."""
@@ -331,4 +353,5 @@ def _connection(c: Any) -> ConnectionInfo:
         request_bytes=c.request_bytes,
         response_bytes=c.response_bytes,
         sni=ffi.string(c.sni).decode("ascii", "replace"),
+        identity=ffi.string(c.identity).decode("ascii", "replace"),
     )

@@ -213,6 +213,25 @@ def test_inbound_sources_are_known_by_address(rig: Rig) -> None:
     assert sorted(series.source for series in rig.series()) == sorted([0, SOURCE, 4242])
 
 
+def test_a_connection_of_a_pod_has_its_identity_and_one_from_outside_has_none(rig: Rig) -> None:
+    web = "spiffe://cluster.local/ns/shop/sa/web"
+    rig.engine.add_pod(SLOT, SOURCE, identity=web)
+    rig.plan(Server(rig).endpoint(), protocol=Protocol.OPAQUE)
+    rig.client()
+    rig.client(direction=Direction.INBOUND)
+    assert [each.identity for each in rig.engine.connections()] == ["", web]
+
+
+def test_connections_keep_the_identity_that_they_began_with(rig: Rig) -> None:
+    rig.plan(Server(rig).endpoint(), protocol=Protocol.OPAQUE)
+    for identity in ("spiffe://a/ns/b/sa/c", "", "spiffe://a/ns/b/sa/d", "spiffe://a/ns/b/sa/c"):
+        rig.engine.add_pod(SLOT, SOURCE, identity=identity)
+        rig.client()
+    rig.engine.remove_pod(SLOT, close_connections=False)
+    names = [each.identity.rpartition("/")[2] for each in rig.engine.connections()]
+    assert names == ["c", "d", "", "c"]
+
+
 def test_it_does_not_start_with_nonsense() -> None:
     stats = os.memfd_create("stats")
     for config, worker in (
