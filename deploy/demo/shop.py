@@ -38,7 +38,11 @@ NAME = "seine-demo"
 NODE = "demo"
 WEB_PORT = 8080
 SECONDS_OF_WORK = {"fast": 0.005, "slow": 0.010}  # of a web replica per request, by its version label
-PRODUCT = {"reconcile_seconds": 1, "prove_seconds": 5, "log_level": "INFO"}  # as users have it, not as tests do
+PRODUCT: dict[str, Any] = {
+    "reconcile_seconds": 1,
+    "prove_seconds": 5,
+    "log_level": "INFO",
+}  # as users have it, not as tests do
 
 
 def objects(kind: str) -> list[dict[str, Any]]:
@@ -151,7 +155,7 @@ class Shop(Lab):
         self.name, self.directory = NAME, _directory()
         self.cgroup = leftovers.cgroup2_root() / f"{NAME}-pods"
 
-    def make_node(self) -> Node:
+    def machine_node(self) -> Node:
         self._undo.callback(clear)  # in the end, of what a start that was cut short had no time to register
         subnet = ShopSubnet()
         if network.claim_subnet(self._undo, subnet.number).number != subnet.number:

@@ -1,4 +1,4 @@
-"""Harm to the hooks, as another program on the node could do it: detach what is pinned. Source: bpf(2), linux/bpf.h."""
+"""Plain bpf() calls: harm to the hooks, as another program could do it, and cells of maps. Source: bpf(2)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM = 1, 2
 BPF_OBJ_GET, BPF_PROG_DETACH, BPF_PROG_GET_FD_BY_ID, BPF_PROG_QUERY, BPF_LINK_DETACH = 7, 9, 13, 16, 34
 BPF_SK_MSG_VERDICT = 7
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,3 +45,15 @@ def detach_shortcut(pin: Path) -> None:
     finally:
         os.close(program)
         os.close(sockets)
+
+
+def read_u64(array: int, index: int) -> int:
+    """A cell of an array map of 64-bit numbers."""
+    key, value = ctypes.c_uint32(index), ctypes.c_uint64()
+    _bpf(BPF_MAP_LOOKUP_ELEM, struct.pack("IxxxxQQQ", array, ctypes.addressof(key), ctypes.addressof(value), 0))
+    return value.value
+
+
+def write_u64(array: int, index: int, number: int) -> None:
+    key, value = ctypes.c_uint32(index), ctypes.c_uint64(number)
+    _bpf(BPF_MAP_UPDATE_ELEM, struct.pack("IxxxxQQQ", array, ctypes.addressof(key), ctypes.addressof(value), 0))

@@ -5,6 +5,12 @@
         web.popen(["nginx", ...]); web.wait_listening(80)
         client.run(["curl", web.ip])
 
+Its node is this machine's own namespace. A lab of several nodes makes each in a namespace, on one wire (see wire.py):
+
+        a, b = lab.make_node("a"), lab.make_node("b")
+        client, web = lab.pod("client", node=a), lab.pod("web", node=b)
+        lab.wire.lose(0.03)
+
 Knows nothing of a mesh and nothing of pytest. Invariant: a thing is registered for removal just before it is made
 (every removal accepts that it never came to be) and removed in reverse, also on an exception, SIGINT, SIGTERM or
 SIGHUP; after SIGKILL the next lab sweeps it (see leftovers).
@@ -22,6 +28,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,6 +37,7 @@ from tests.kit import leftovers, network, spawn
 from tests.kit.enter import inside
 from tests.kit.network import Node
 from tests.kit.wait import eventually
+from tests.kit.wire import Wire
 
 T = TypeVar("T")
 Socket = socket.socket  # Pod has a method of that name
@@ -86,12 +94,34 @@ class Lab:
         self.directory.mkdir(mode=0o755)  # PostgreSQL's user works below it
         self._undo.callback(leftovers.remove_cgroup, self.cgroup)
         self.cgroup.mkdir()
-        self.node = self.make_node()
-        self.node.build(self._undo)
 
-    def make_node(self) -> Node:
-        subnet = network.claim_subnet(self._undo, self.owner * 7 + self.serial)
-        return Node(self.name, f"s{self.owner:x}-{self.serial:x}", subnet)
+    def claim_subnet(self) -> network.Subnet:
+        return network.claim_subnet(self._undo, self.owner * 7 + self.serial)
+
+    @cached_property
+    def node(self) -> Node:
+        """The node of pods that name none: this machine's own namespace. Made when first asked for."""
+        node = self.machine_node()
+        node.build(self._undo)
+        return node
+
+    def machine_node(self) -> Node:
+        return Node(self.name, f"s{self.owner:x}-{self.serial:x}", self.claim_subnet())
+
+    @cached_property
+    def wire(self) -> Wire:
+        """What joins the nodes that `make_node` makes."""
+        return Wire(self, self._undo)
+
+    def make_node(self, name: str, routed: bool = True) -> Node:
+        """A node in a namespace of its own, on the wire. `routed`: it and the other routed ones know each other's
+        pods; otherwise somebody has to tell them."""
+        netns = network.make_namespace(f"{self.name}-node-{name}", self._undo)
+        node = Node(f"{self.name}-{name}", "pods", self.claim_subnet(), netns)
+        network.make_router(netns)
+        node.build(self._undo)
+        self.wire.join(node, routed)
+        return node
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -116,9 +146,9 @@ class Lab:
         """Run `action` when the lab is removed, before what was made until now."""
         self._undo.callback(action, *arguments)
 
-    def pod(self, name: str, ipv6: bool = True) -> Pod:
-        """A new pod on the lab's node."""
-        return self._add(Pod(self, name, self.node, ipv6))
+    def pod(self, name: str, ipv6: bool = True, node: Node | None = None) -> Pod:
+        """A new pod, on the lab's own node or on one that it made."""
+        return self._add(Pod(self, name, node or self.node, ipv6))
 
     def host_pod(self, name: str) -> Pod:
         """A pod with hostNetwork: the machine's own namespace, but a cgroup of its own."""
@@ -133,7 +163,12 @@ class Lab:
     def vip(self) -> tuple[str, str]:
         """A fresh pair of Service addresses, IPv4 and IPv6."""
         host = next(self._vips)
-        return self.node.subnet.vip(host), self.node.subnet.vip6(host)
+        return self.services.vip(host), self.services.vip6(host)
+
+    @cached_property
+    def services(self) -> network.Subnet:
+        """Whose number Service addresses carry: one plan for all nodes."""
+        return self.claim_subnet()
 
     def log_path(self, name: str) -> Path:
         return self.directory / f"{next(self._logs):03d}-{Path(name).name}.log"

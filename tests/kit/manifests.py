@@ -87,7 +87,7 @@ class Manifests:
                 "annotations": {**notes, **(annotations or {})},
             },
             "spec": {
-                "nodeName": self.lab.name,
+                "nodeName": pod.node.name,
                 "serviceAccountName": "default",
                 "hostNetwork": isinstance(pod, HostPod),
                 "containers": [{"name": "app", "image": "app"}],

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute, NetlinkError, netns
 
-from tests.kit.enter import inside
+from tests.kit.enter import inside, setns
 
 IFA_F_NODAD = 0x02  # an address usable at once: duplicate address detection takes a second
 LISTENING, ESTABLISHED = "0A", "01"  # as /proc/net/tcp shows them
@@ -33,6 +33,14 @@ class Subnet:
 
     def ip6(self, host: int) -> str:
         return f"fd00:5e1e:{self.number:x}::{host:x}"
+
+    @property
+    def cidr(self) -> str:
+        return f"{self.ip(0)}/24"
+
+    @property
+    def cidr6(self) -> str:
+        return f"{self.ip6(0).removesuffix('0')}/64"
 
     def vip(self, host: int) -> str:
         """Service addresses belong to no interface anywhere: without a mesh they lead nowhere."""
@@ -59,7 +67,7 @@ def claim_subnet(undo: ExitStack, first: int) -> Subnet:
     raise RuntimeError("no subnet left for a lab")
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """Where pods live: a bridge in a namespace. The lab's first node is this machine's own namespace (netns None)."""
 
@@ -68,6 +76,13 @@ class Node:
     subnet: Subnet
     netns: str | None = None  # a path
     next_host: int = field(default=2)
+    address: str = ""  # on the wire, IPv4 and IPv6; empty where there is none
+    address6: str = ""
+
+    def entering(self) -> Callable[[], None]:
+        """What a process does before it becomes one of the node's own (its cgroup stays): enters the namespace."""
+        path = self.netns
+        return lambda: setns(path) if path else None
 
     def build(self, undo: ExitStack) -> None:
         def make(ip: IPRoute) -> None:
@@ -125,6 +140,17 @@ def make_namespace(name: str, undo: ExitStack) -> str:
     path = f"/run/netns/{name}"
     inside(path, lambda: Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0"))
     return path
+
+
+def make_router(path: str) -> None:
+    """What a node is for its pods. Neither family of a new namespace forwards."""
+
+    def switch() -> None:
+        for family in ("ipv4", "ipv6"):
+            Path(f"/proc/sys/net/{family}/conf/all/forwarding").write_text("1")
+
+    inside(path, switch)
+    netlink(path, lambda ip: ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up"))
 
 
 def remove_namespace(name: str) -> None:

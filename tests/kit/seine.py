@@ -4,6 +4,7 @@
         mesh.wait_state(client, "captured")
         mesh.kill_worker(0)
 
+With `node` it is the agent of a node that the lab made, in that node's namespace (two_nodes.py has two of them).
 Everything is asked from outside: status and metrics over the admin socket, process ids from the run directory, ends by
 signals. Invariant: after `stop` (SIGTERM, then `seine clean`) no pin, cgroup, file or process of the node is left.
 """
@@ -29,6 +30,7 @@ from mesh.cli import client
 from tests.kit import leftovers, spawn
 from tests.kit.lab import Lab, Pod
 from tests.kit.manifests import Manifests
+from tests.kit.network import Node
 from tests.kit.wait import eventually
 
 COMMAND = Path(sys.executable).with_name("seine")
@@ -53,9 +55,11 @@ class Samples:
 
 
 class Mesh:
-    def __init__(self, lab: Lab, manifests: Manifests, **settings: object) -> None:
+    def __init__(self, lab: Lab, manifests: Manifests, node: Node | None = None, **settings: object) -> None:
         """`settings`: of mesh.config.AgentConfig, by its own names."""
-        self.lab, self.manifests, self.node = lab, manifests, lab.name
+        self.lab, self.manifests, self.node = lab, manifests, node.name if node else lab.name
+        self.mark = self.node  # every process of this agent, and no other's, carries it
+        self._entering = node.entering() if node else None
         self.settings = HASTE | {f"SEINE_{key.upper()}": str(value) for key, value in settings.items()}
         self.run_dir = leftovers.RUN / self.node
         self.process: spawn.Process | None = None
@@ -76,11 +80,11 @@ class Mesh:
 
     def launch(self) -> spawn.Process:
         """Start an agent and wait for nothing."""
-        env = {**self.settings, "SEINE_ADMIN_PORT": "0", leftovers.MARK: self.lab.name}
+        env = {**self.settings, "SEINE_ADMIN_PORT": "0", leftovers.MARK: self.mark}
         command = [str(COMMAND), "agent", "--source", str(self.manifests.directory), "--node", self.node]
         log = self.lab.log_path("agent")
         self.logs.append(log)
-        return spawn.spawn(command, log, env=env)
+        return spawn.spawn(command, log, self._entering, env)
 
     def start(self) -> None:
         """Start the agent and wait until it and all its workers are ready."""
@@ -139,7 +143,7 @@ class Mesh:
     def processes(self) -> list[int]:
         """Agent, workers and helpers: what the lab started and no pod contains."""
         pods = {pid for pod in self.lab.pods.values() for pid in pod.processes()}
-        return [pid for pid in leftovers.marked_with(self.lab.name) if pid not in pods]
+        return [pid for pid in leftovers.marked_with(self.mark) if pid not in pods]
 
     def heal(self) -> None:
         """After a test that hurt it: continue what was stopped, start what is dead, wait until all is well."""
@@ -159,7 +163,9 @@ class Mesh:
     def seine(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command of `seine` for this node."""
         command = [str(COMMAND), *arguments, "--node", self.node]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False, preexec_fn=self._entering
+        )
 
     def status(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(client.ask(self.run_dir, "/status"))
@@ -225,7 +231,7 @@ class Mesh:
 
     def worker_pids(self) -> dict[int, int]:
         """Living workers: number -> process id; asked of the machine, so that no agent is needed."""
-        found = ((_WORKER.search(command), pid) for pid, command in leftovers.marked_with(self.lab.name).items())
+        found = ((_WORKER.search(command), pid) for pid, command in leftovers.marked_with(self.mark).items())
         return {int(match[1]): pid for match, pid in found if match}
 
     def wait_replaced(self, number: int, pid: int) -> None:
