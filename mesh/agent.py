@@ -90,7 +90,7 @@ class Agent:
         self.supervisor = Supervisor(
             config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic
         )
-        self.enrolment = Enrolment(kernel, self.factory, self.fleet)
+        self.enrolment = Enrolment(config, kernel, self.factory, self.fleet)
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
         self.report = Report(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch)
         self.observer = Observer(self.report.look, self.report.series)

@@ -16,6 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from mesh.model import Mtls
+
 OUTBOUND_PORT = 15001  # Istio's numbers, because firewalls and operators know them
 INBOUND_PORT = 15006
 CANARY_PORT = 15021  # Istio's readiness port
@@ -23,6 +25,8 @@ CANARY_ADDRESSES = ("240.0.0.1", "100::5e1e")  # class E and the discard prefix 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 WORKERS_MAX = 32  # cells of the heartbeat array
 NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")  # it becomes a directory and a cgroup name
+
+TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")  # SPIFFE-ID 1.0, section 2.1
 
 T = TypeVar("T")
 
@@ -83,6 +87,13 @@ class AgentConfig:
     shortcut: Switch = setting(
         Switch.ENABLED, "enabled or disabled", "pods ask for it themselves; off ends it for the whole node at once"
     )
+    trust_domain: str = setting("cluster.local", "name", "of every SPIFFE id of the mesh; Istio's default")
+    mtls: Mtls = setting(
+        Mtls.PERMISSIVE, "permissive, strict or disabled", "for pods that say nothing: a mesh is entered pod by pod"
+    )
+    local_tunnel: Switch = setting(
+        Switch.DISABLED, "enabled or disabled", "between two pods of a node the kernel proves who they are, in memory"
+    )
     log_level: str = setting("INFO", "level", "DEBUG names every connection that asked for a plan")
     files: SourceConfig = field(default_factory=SourceConfig)
 
@@ -91,6 +102,8 @@ class AgentConfig:
             object.__setattr__(self, "node", _own_name())
         if not NODE_NAME.fullmatch(self.node):
             raise ConfigError(f"node {self.node!r}: small letters, digits, '-' and '.', at most 63, no '-' at the ends")
+        if not TRUST_DOMAIN.fullmatch(self.trust_domain):
+            raise ConfigError(f"trust_domain {self.trust_domain!r}: small letters, digits, '.', '-' and '_'")
         if self.log_level not in LOG_LEVELS:
             raise ConfigError(f"log_level is {self.log_level!r}; it must be one of {', '.join(LOG_LEVELS)}")
         check_bounds(self)
@@ -121,7 +134,7 @@ def from_environment(kind: type[T], environment: Mapping[str, str] | None = None
         try:
             chosen[each.name] = types[each.name](text)
         except ValueError:
-            article = {int: "a whole number", float: "a number", Switch: "a switch"}.get(
+            article = {int: "a whole number", float: "a number", Switch: "a switch", Mtls: "a mode"}.get(
                 types[each.name], types[each.name].__name__
             )
             unit = each.metadata["unit"]

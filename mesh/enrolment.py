@@ -16,7 +16,8 @@ import msgspec
 
 from mesh.capture import PODS_MAX, Kernel, KernelError
 from mesh.capture.sockets import SocketFactory
-from mesh.control import compile_destinations, compile_plans, compile_sources
+from mesh.config import AgentConfig, Switch
+from mesh.control import compile_destinations, compile_peers, compile_plans, compile_sources
 from mesh.forward.fleet import Fleet, ServedPod
 from mesh.forward.messages import AddPod
 from mesh.model import Direction, Pod, Snapshot
@@ -35,8 +36,8 @@ class Member(msgspec.Struct):
 
 
 class Enrolment:
-    def __init__(self, kernel: Kernel, factory: SocketFactory, fleet: Fleet) -> None:
-        self._kernel, self._factory, self._fleet = kernel, factory, fleet
+    def __init__(self, config: AgentConfig, kernel: Kernel, factory: SocketFactory, fleet: Fleet) -> None:
+        self._config, self._kernel, self._factory, self._fleet = config, kernel, factory, fleet
         self._lock = asyncio.Lock()
         self.members: dict[str, Member] = {}  # by workload uid
         self.problems: dict[str, str] = {}  # uid -> why a pod that should be in is not
@@ -90,6 +91,7 @@ class Enrolment:
             source=pod.workload.id,
             addresses=pod.workload.addresses,
             opaque_ports=tuple(sorted(pod.opaque_ports)),
+            mtls=pod.mtls,
         )
         self._fleet.add_pod(ServedPod(told, pod.netns, listeners))
         return member
@@ -123,9 +125,11 @@ class Enrolment:
 
     def _compile(self, snapshot: Snapshot) -> None:
         slots = {uid: member.slot for uid, member in self.members.items()}
-        self._fleet.set_plans(compile_plans(snapshot, slots))
-        self._fleet.set_sources(compile_sources(snapshot))
-        destinations = compile_destinations(snapshot)
+        local_tunnel = self._config.local_tunnel is Switch.ENABLED
+        peers = compile_peers(snapshot, slots, self._config.trust_domain, local_tunnel)
+        self._fleet.set_plans(compile_plans(snapshot, slots, peers))
+        self._fleet.set_sources(compile_sources(snapshot, peers))
+        destinations = compile_destinations(snapshot, peers)
         try:
             self._kernel.set_destinations(destinations)
         except KernelError as error:  # what fits is in effect, and the rest goes direct

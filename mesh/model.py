@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import IntEnum, StrEnum
-from typing import dataclass_transform
+from typing import NamedTuple, dataclass_transform
 
 import msgspec
 
@@ -164,21 +164,34 @@ class Snapshot(Value):
     errors: tuple[str, ...] = ()
 
 
+class Source(NamedTuple):
+    """Who a client's address is."""
+
+    workload: int  # Workload.id
+    identity: str = ""  # as a SPIFFE id: whose tunnels may speak for it; empty: nobody's
+
+
 class Destination(Value):
     """What the connect hook knows of one address. `port` 0: any port of a pod's address.
 
-    `backends` are the ready endpoints that the kernel's own small picker uses while no worker lives;
-    `service` says that an empty list means "refuse" (a Service without endpoints) and not "go direct".
+    `backends` are the ready endpoints that the kernel's own small picker uses while no worker lives, without those
+    that are reached by tunnel; `service` says that an empty list means "refuse" (a Service without endpoints) and not
+    "go direct".
     """
 
     address: str
     port: int
     service: bool
     backends: tuple[tuple[str, int], ...] = ()
+    tunnelled: bool = False  # nobody behind it may be reached in plaintext: refuse, rather than go direct
 
 
 class PlanEndpoint(Value):
-    """One choice of a plan. `slot`: the pod of this node that is dialled from inside; -1: dialled from the source's."""
+    """One choice of a plan. `slot`: the pod of this node that is dialled from inside; -1: dialled from the source's.
+
+    Where there is a `peer` it goes by tunnel also within the node; but a connection that is in that pod already (its
+    session has this slot: it came in to the pod, or the pod calls itself) goes inside, or it would go in circles.
+    """
 
     id: int  # Workload.id, or stable_id("address", address) where no workload is known
     address: str
@@ -212,6 +225,13 @@ class PodState(StrEnum):
     PENDING = "pending"  # just enrolled, not proven yet
 
 
+class Security(StrEnum):
+    """What protected a connection on its way from node to node. The words are Istio's."""
+
+    NONE = "none"
+    MUTUAL_TLS = "mutual_tls"
+
+
 class Series(Value, frozen=True):
     """What one worker slot has counted for one kind of traffic since it was made; every number only ever grows.
 
@@ -222,7 +242,7 @@ class Series(Value, frozen=True):
     code 0 and no flag, because their requests may have gone to many. A worker that takes over the counters of a dead
     one lets `closed` catch up with `opened` first. Bytes are bodies or payload, seen from the client: request bytes
     flow to the server. `flag`: Envoy's response flag, "" or "-" for none. The bounds of the histogram's buckets are
-    the engine's, the last bucket has none.
+    the engine's, the last bucket has none. `security`: of the way to or from another node.
     """
 
     source: int
@@ -239,3 +259,4 @@ class Series(Value, frozen=True):
     response_bytes: int
     duration_us_sum: int
     histogram: tuple[int, ...]
+    security: Security = Security.NONE

@@ -6,6 +6,8 @@
   protocol is believed if all claims agree.
 * {pod address, 0}: the pod itself on the port that was asked for, DETECT.
 
+Whom another node lists goes by tunnel in all of them; a pod of this node is dialled from inside.
+
 One pod that declares a port opaque makes it opaque behind the VIP too: bytes of unknown kind pass an opaque plan, and
 break in an HTTP one.
 """
@@ -16,16 +18,28 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from mesh.balance.ready import usable
-from mesh.control.select import addressed, virtual
+from mesh.control.peers import Peer
+from mesh.control.select import addressed, pod_of, uid_of, virtual
 from mesh.detect import declared
-from mesh.model import Endpoint, Plan, PlanEndpoint, Protocol, Service, ServicePort, Snapshot, Workload, stable_id
+from mesh.model import (
+    Endpoint,
+    Plan,
+    PlanEndpoint,
+    Protocol,
+    Service,
+    ServicePort,
+    Snapshot,
+    Transport,
+    Workload,
+    stable_id,
+)
 
 Key = tuple[str, int]
 
 
-def compile_plans(snapshot: Snapshot, slots: Mapping[str, int]) -> dict[Key, Plan]:
+def compile_plans(snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> dict[Key, Plan]:
     """`slots`: workload uid -> slot, for this node's enrolled pods. Every plan under its {address, port}."""
-    return _Compiler(snapshot, slots).run()
+    return _Compiler(snapshot, slots, peers).run()
 
 
 def protocol_of(port: ServicePort) -> Protocol:
@@ -33,8 +47,8 @@ def protocol_of(port: ServicePort) -> Protocol:
 
 
 class _Compiler:
-    def __init__(self, snapshot: Snapshot, slots: Mapping[str, int]) -> None:
-        self._snapshot, self._slots = snapshot, slots
+    def __init__(self, snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> None:
+        self._snapshot, self._slots, self._peers = snapshot, slots, peers
         self._pods = addressed(snapshot)
         self._opaque = {
             (address, port)
@@ -65,22 +79,22 @@ class _Compiler:
             endpoints=tuple(self._endpoint(each) for each in chosen),
         )
 
-    def _pod(self, endpoint: Endpoint) -> Workload | None:
-        """The pod that an endpoint is. One of another uid has only had its address before or after."""
-        workload = self._pods.get(endpoint.address)
-        return workload if workload is not None and endpoint.workload_uid in ("", workload.uid) else None
-
     def _endpoint(self, endpoint: Endpoint) -> PlanEndpoint:
-        uid = endpoint.workload_uid
-        if (workload := self._pod(endpoint)) is not None:
-            uid = workload.uid
+        uid, here = uid_of(endpoint, self._pods), pod_of(endpoint, self._pods) is not None
+        identity, transport = self._peer(uid)
         return PlanEndpoint(
             id=stable_id("workload", uid) if uid else stable_id("address", endpoint.address),
             address=endpoint.address,
             port=endpoint.port,
-            slot=self._slots.get(uid, -1) if workload is not None else -1,
+            slot=self._slots.get(uid, -1) if here else -1,
             weight=endpoint.weight,
+            peer=identity,
+            transport=transport,
         )
+
+    def _peer(self, uid: str) -> Peer:
+        """With an empty identity for who is none."""
+        return self._peers.get(uid, Peer("", Transport.HBONE))
 
     def _claims(self) -> dict[Key, set[tuple[int, Protocol]]]:
         """Which Services say what about a port of a known pod; no entry for ports nobody speaks of."""
@@ -88,7 +102,7 @@ class _Compiler:
         for service in self._snapshot.services:
             for port in service.ports:
                 for each in port.endpoints:
-                    if self._pod(each) is not None:
+                    if pod_of(each, self._pods) is not None:
                         claims[each.address, each.port].add((service.id, protocol_of(port)))
         for key in sorted(self._opaque):
             claims.setdefault(key, set())
@@ -109,5 +123,6 @@ class _Compiler:
         self, address: str, port: int, workload: Workload, service: int = 0, protocol: Protocol = Protocol.DETECT
     ) -> Plan:
         slot = self._slots.get(workload.uid, -1)
-        itself = PlanEndpoint(id=workload.id, address=address, port=port, slot=slot)
+        identity, transport = self._peer(workload.uid)
+        itself = PlanEndpoint(id=workload.id, address=address, port=port, slot=slot, peer=identity, transport=transport)
         return Plan(address=address, port=port, service=service, protocol=protocol, endpoints=(itself,))

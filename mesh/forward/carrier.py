@@ -138,10 +138,10 @@ class Carrier:
             self._plans.discard((address, port))
             self._named_plans.discard((address, port))
 
-    def _set_sources(self, known: tuple[tuple[str, int], ...], gone: tuple[str, ...]) -> None:
+    def _set_sources(self, known: tuple[tuple[str, int, str], ...], gone: tuple[str, ...]) -> None:
         for address in gone:
             self.engine.remove_source(address)
-        for address, workload in known:
+        for address, workload, _identity in known:
             self.engine.add_source(address, workload)
 
     def _forget_unnamed(self) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from mesh.aio.channel import Channel, ChannelClosed
 from mesh.forward import messages as say
-from mesh.model import Plan
+from mesh.model import Plan, Source
 
 log = logging.getLogger("seine.agent")
 PLANS_PER_MESSAGE = 500
@@ -62,7 +62,7 @@ class Fleet:
         self.members: dict[int, Member] = {}
         self.pods: dict[int, ServedPod] = {}
         self.plans: dict[PlanKey, Plan] = {}
-        self.sources: dict[str, int] = {}  # address -> workload id
+        self.sources: dict[str, Source] = {}  # by address
         self.inherited: dict[int, tuple[int, list[int]]] = {}  # slot -> netns cookie, listeners of living workers
 
     # --- what the workers should serve
@@ -90,8 +90,8 @@ class Fleet:
             if removed:
                 member.say(say.RemovePlans(keys=removed))
 
-    def set_sources(self, sources: Mapping[str, int]) -> None:
-        known = tuple((address, id) for address, id in sources.items() if self.sources.get(address) != id)
+    def set_sources(self, sources: Mapping[str, Source]) -> None:
+        known = tuple((address, *who) for address, who in sources.items() if self.sources.get(address) != who)
         gone = tuple(self.sources.keys() - sources.keys())
         self.sources = dict(sources)
         if known or gone:
@@ -141,7 +141,7 @@ class Fleet:
             member.say(pod.told, pod.listeners)
         _say_plans(member, tuple(self.plans.values()))
         if self.sources:
-            member.say(say.SetSources(known=tuple(self.sources.items())))
+            member.say(say.SetSources(known=tuple((address, *who) for address, who in self.sources.items())))
         if self._complete:
             member.say(say.Synced())
         return member

@@ -112,9 +112,12 @@ class RemovePlans(Message, frozen=True):
 
 
 class SetSources(Message, frozen=True):
-    """Which workload a client address is, for the counters of connections from outside the node's enrolled pods."""
+    """Who a client address is, for connections from outside the node's enrolled pods: {address, workload, SPIFFE id}.
 
-    known: tuple[tuple[str, int], ...]
+    Only a tunnel of that identity may speak for that address; none may where it is empty.
+    """
+
+    known: tuple[tuple[str, int, str], ...]
     gone: tuple[str, ...] = ()
 
 

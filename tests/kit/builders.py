@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesh.model import Endpoint, Plan, PlanEndpoint, Pod, Service, ServicePort, Snapshot, Workload, stable_id
+from mesh.model import Endpoint, MeshNode, Plan, PlanEndpoint, Pod, Service, ServicePort, Snapshot, Workload, stable_id
 
 
 def workload(name: str = "web-1", *addresses: str, **fields: Any) -> Workload:
@@ -16,6 +16,11 @@ def pod(name: str = "web-1", *addresses: str, **fields: Any) -> Pod:
     """An enrolled pod of this node."""
     defaults = {"workload": workload(name, *addresses), "netns": f"/run/netns/{name}", "enrolled": True}
     return Pod(**{**defaults, **fields})
+
+
+def mesh_node(name: str, *workloads: Workload, **fields: Any) -> MeshNode:
+    """What another node lists."""
+    return MeshNode(name=name, workloads=workloads, **fields)
 
 
 def endpoint(address: str = "10.0.0.1", port: int = 8080, **fields: Any) -> Endpoint:

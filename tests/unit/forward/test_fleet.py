@@ -10,7 +10,7 @@ import msgspec
 from mesh.aio.channel import Channel
 from mesh.forward import messages as say
 from mesh.forward.fleet import Fleet, MakeSockets, ServedPod
-from mesh.model import Plan
+from mesh.model import Plan, Source
 
 
 async def no_sockets(_netns: str, _family: int, _count: int) -> list[int]:
@@ -169,5 +169,21 @@ def test_a_peer_that_is_no_worker_is_turned_away_and_disturbs_nobody() -> None:
         await asyncio.wait_for(fleet.converse(Channel(theirs), lambda _: 0), 2)
         assert set(fleet.members) == {0}
         stranger.close()
+
+    play(scenario)
+
+
+def test_workers_are_told_who_an_address_is_and_who_may_speak_for_it_and_only_what_changed() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        fleet.set_sources({"10.0.0.1": Source(7), "10.0.0.2": Source(8, "spiffe://x/ns/y/sa/z")})
+        worker = FakeWorker(fleet)
+        assert isinstance(await worker.hear(), say.Welcome)
+        told = await worker.hear()
+        assert isinstance(told, say.SetSources)
+        assert told.known == (("10.0.0.1", 7, ""), ("10.0.0.2", 8, "spiffe://x/ns/y/sa/z"))
+        fleet.set_sources({"10.0.0.1": Source(7, "spiffe://x/ns/y/sa/w")})
+        told = await worker.hear()
+        assert told == say.SetSources(known=(("10.0.0.1", 7, "spiffe://x/ns/y/sa/w"),), gone=("10.0.0.2",))
 
     play(scenario)

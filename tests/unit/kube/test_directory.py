@@ -247,9 +247,9 @@ def test_the_demo_is_what_it_says():
     assert [(each.workload.name, each.enrolled, each.cgroup) for each in snapshot.pods] == [
         (name, True, f"seine-demo-pods/{name}") for name in ("client", "db", "web-fast", "web-slow")
     ]
-    plans = compile_plans(snapshot, {"shop/web-fast": 1, "shop/web-slow": 2, "shop/db": 3})
+    plans = compile_plans(snapshot, {"shop/web-fast": 1, "shop/web-slow": 2, "shop/db": 3}, {})
     assert [each.slot for each in plans["10.96.0.10", 80].endpoints] == [1, 2]
     assert [each.address for each in plans["fd00:96::10", 80].endpoints] == ["fd00:77::11", "fd00:77::12"]
     assert plans["10.96.0.10", 80].protocol is Protocol.HTTP
     assert plans["10.96.0.20", 5432].protocol is Protocol.OPAQUE
-    assert len(compile_destinations(snapshot)) == 4 + 8 + 2
+    assert len(compile_destinations(snapshot, {})) == 4 + 8 + 2
