@@ -94,7 +94,9 @@ class Agent:
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
         self.report = Report(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch)
         self.observer = Observer(self.report.look, self.report.series)
-        self.source = DirectorySource(config.source, config.node, config.files, keep=config.run_dir / "source")
+        self.source = DirectorySource(
+            config.source, config.node, config.files, keep=config.run_dir / "source", mtls=config.mtls
+        )
         self.snapshot: Snapshot | None = None
 
     async def run(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mesh.config import CANARY_ADDRESSES
-from mesh.model import Snapshot
+from mesh.model import Snapshot, Workload
 
 
 def conflicts(snapshot: Snapshot) -> tuple[str, ...]:
@@ -29,14 +29,20 @@ def claims(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         name = f"Service {service.namespace}/{service.name}"
         yield from _each(service.vips, "address", name)
     for workload in snapshot.workloads:
-        name = f"Pod {workload.namespace}/{workload.name} ({workload.uid})"
-        yield f"uid {workload.uid}", name
+        yield f"uid {workload.uid}", _pod(workload)
         if not workload.host_network:
-            yield from _each(workload.addresses, "address", name)
+            yield from _each(workload.addresses, "address", _pod(workload))
     for pod in snapshot.pods:
         if pod.netns and not pod.workload.host_network:
-            name = f"Pod {pod.workload.namespace}/{pod.workload.name} ({pod.workload.uid})"
-            yield f"network namespace {pod.netns}", name
+            yield f"network namespace {pod.netns}", _pod(pod.workload)
+    for node in snapshot.nodes:
+        for workload in node.workloads:
+            yield f"entry of uid {workload.uid}", f"MeshNode {node.name}"
+            yield from _each(workload.addresses, "address", _pod(workload))
+
+
+def _pod(workload: Workload) -> str:
+    return f"Pod {workload.namespace}/{workload.name} ({workload.uid})"
 
 
 def _each(values: Iterable[str], what: str, who: str) -> Iterator[tuple[str, str]]:

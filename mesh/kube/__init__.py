@@ -3,7 +3,10 @@
     objects      the raw objects, as far as we read them (msgspec partial structs)
     documents    YAML text -> plain values that know their lines, within limits
     settings     labels and annotations -> how Seine shall treat a pod
+    fields       single fields that several kinds have
+    mesh_node    the MeshNode object, read and written
     parse        one raw object -> checked facts, or a refusal that points at the field
+    listings     what the other nodes list, without contradictions
     assemble     all facts -> Snapshot: who belongs to whom, and who comes too late
     reader       one file -> facts and faults
     directory    files of a directory -> facts -> Snapshot, followed

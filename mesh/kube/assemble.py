@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import structs
 
+from mesh.kube.listings import Known, Said, Seats, settle
+from mesh.kube.mesh_node import MeshNodeFacts
 from mesh.kube.parse import EndpointFacts, Facts, NamespaceFacts, PodFacts, ServiceFacts, SliceFacts
 from mesh.kube.settings import Settings
-from mesh.model import Endpoint, FailMode, Pod, Service, Snapshot, Value, Workload
+from mesh.model import Endpoint, FailMode, MeshNode, Mtls, Pod, Service, Snapshot, Value, Workload
 
 
 class Placed(Value):
@@ -34,13 +36,13 @@ class Placed(Value):
         return (self.file, self.facts.title)
 
 
-Seats = frozenset[tuple[str, str]]
-
-
-def assemble(found: Iterable[Placed], node: str = "", before: Seats = frozenset()) -> tuple[Snapshot, Seats]:
+def assemble(
+    found: Iterable[Placed], node: str = "", before: Seats = frozenset(), mtls: Mtls = Mtls.PERMISSIVE
+) -> tuple[Snapshot, Seats]:
     """The snapshot and the seats of those who are in it, to be handed in as `before` the next time.
 
-    `node`: pods that name another node in spec.nodeName are not local; empty means every pod with a netns is.
+    `node`: pods that name another node in spec.nodeName are not local; empty means every pod with a netns is. What a
+    MeshNode of this name says is what we said ourselves. `mtls`: of pods that say nothing, nor their Namespace.
     """
     admitted, errors = admit(sorted(found, key=lambda each: each.seat not in before))
     facts = [each.facts for each in admitted]
@@ -49,14 +51,19 @@ def assemble(found: Iterable[Placed], node: str = "", before: Seats = frozenset(
     services = sorted((each for each in facts if isinstance(each, ServiceFacts)), key=lambda each: each.title)
     slices = [each for each in admitted if isinstance(each.facts, SliceFacts)]
     by_service, notes = _match(slices, services)
-    resolve = Resolver(pods)
+    local = tuple(_local_pods(pods, namespaces, node, mtls))
+    said = [Said(each.place, each.facts.node) for each in admitted if isinstance(each.facts, MeshNodeFacts)]
+    known = Known((each.service for each in services), (each.workload for each in pods), local)
+    nodes, losses, listed = settle([each for each in said if not node or each.node.name != node], known, before)
+    resolve = Resolver(pods, nodes)
     snapshot = Snapshot(
         services=tuple(_populate(each.service, by_service[each.title], resolve) for each in services),
         workloads=tuple(each.workload for each in pods),
-        pods=tuple(_local_pods(pods, namespaces, node)),
-        errors=tuple(errors + notes),
+        pods=local,
+        nodes=tuple(nodes),
+        errors=tuple(errors + notes + losses),
     )
-    return snapshot, frozenset(each.seat for each in admitted)
+    return snapshot, frozenset(each.seat for each in admitted) | listed
 
 
 def claims(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -120,22 +127,26 @@ def _match(slices: Sequence[Placed], services: Sequence[ServiceFacts]) -> tuple[
 class Resolver:
     """Which workload an endpoint is, by uid, else by name, else by address."""
 
-    def __init__(self, pods: Iterable[PodFacts]) -> None:
-        self._by_uid: dict[str, PodFacts] = {}
-        self._by_name: dict[tuple[str, str], PodFacts] = {}
-        self._by_address: dict[str, PodFacts] = {}
+    def __init__(self, pods: Iterable[PodFacts], nodes: Iterable[MeshNode]) -> None:
+        self._pods: dict[str, PodFacts] = {}  # by uid
+        self._by_name: dict[tuple[str, str], str] = {}
+        self._by_address: dict[str, str] = {}
         for pod in pods:
-            self._by_uid[pod.workload.uid] = pod
-            self._by_name[pod.workload.namespace, pod.workload.name] = pod
-            if not pod.workload.host_network:
-                self._by_address.update(dict.fromkeys(pod.workload.addresses, pod))
+            self._pods[pod.workload.uid] = pod
+            self._add(pod.workload)
+        for workload in (each for node in nodes for each in node.workloads):
+            self._add(workload)
+
+    def _add(self, workload: Workload) -> None:
+        self._by_name.setdefault((workload.namespace, workload.name), workload.uid)
+        for address in () if workload.host_network else workload.addresses:
+            self._by_address.setdefault(address, workload.uid)
 
     def __call__(self, endpoint: EndpointFacts) -> tuple[str, PodFacts | None]:
         """Its uid ("" for no pod at all) and its pod if we know it. A uid that is not known is a pod yet to be seen."""
-        if endpoint.uid:
-            return endpoint.uid, self._by_uid.get(endpoint.uid)
-        pod = self._by_name.get(endpoint.pod) if endpoint.pod else self._by_address.get(endpoint.address)
-        return (pod.workload.uid if pod else ""), pod
+        named = self._by_name.get(endpoint.pod, "") if endpoint.pod else self._by_address.get(endpoint.address, "")
+        uid = endpoint.uid or named
+        return uid, self._pods.get(uid)
 
 
 def _populate(service: Service, slices: Sequence[SliceFacts], resolve: Resolver) -> Service:
@@ -170,7 +181,7 @@ def _endpoints(name: str, slices: Sequence[SliceFacts], resolve: Resolver) -> li
     return sorted(endpoints, key=lambda each: (":" in each.address, each.address, each.port))
 
 
-def _local_pods(pods: Iterable[PodFacts], namespaces: dict[str, Settings], node: str) -> Iterator[Pod]:
+def _local_pods(pods: Iterable[PodFacts], namespaces: dict[str, Settings], node: str, mtls: Mtls) -> Iterator[Pod]:
     for each in pods:
         workload, settings = each.workload, each.settings.over(namespaces.get(each.workload.namespace, Settings()))
         if node and workload.node and workload.node != node:
@@ -185,6 +196,7 @@ def _local_pods(pods: Iterable[PodFacts], namespaces: dict[str, Settings], node:
             cgroup=each.cgroup,
             enrolled=asked and not refused,
             fail_mode=settings.fail or FailMode.OPEN,
+            mtls=settings.mtls or mtls,
             shortcut=settings.shortcut is True,
             skip_inbound_ports=settings.skip_inbound_ports or frozenset(),
             skip_outbound_ports=settings.skip_outbound_ports or frozenset(),

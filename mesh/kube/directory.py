@@ -21,9 +21,10 @@ from pathlib import Path
 from msgspec import structs
 
 from mesh.config import SourceConfig
-from mesh.kube.assemble import Placed, Seats, assemble
+from mesh.kube.assemble import Placed, assemble
+from mesh.kube.listings import Seats
 from mesh.kube.reader import Reader
-from mesh.model import Snapshot
+from mesh.model import Mtls, Snapshot
 
 log = logging.getLogger("seine.source")
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -42,12 +43,17 @@ class Held:
 
 
 class DirectorySource:
-    """Follow it with `watch`. `node`: see `assemble`."""
+    """Follow it with `watch`. `node`, `mtls`: see `assemble`."""
 
     def __init__(
-        self, directory: Path, node: str = "", config: SourceConfig | None = None, keep: Path | None = None
+        self,
+        directory: Path,
+        node: str = "",
+        config: SourceConfig | None = None,
+        keep: Path | None = None,
+        mtls: Mtls = Mtls.PERMISSIVE,
     ) -> None:
-        self.directory, self.node, self.keep = directory, node, keep
+        self.directory, self.node, self.keep, self.mtls = directory, node, keep, mtls
         self._config = config or SourceConfig()
         self._reader = Reader(self._config)
         self._held: dict[str, Held] = {}
@@ -81,7 +87,7 @@ class DirectorySource:
     def _assemble(self) -> Snapshot:
         held = [self._held[name] for name in sorted(self._held)]
         placed = [each for one in held for each in one.placed]
-        snapshot, self._seats = assemble(placed, self.node, self._seats)
+        snapshot, self._seats = assemble(placed, self.node, self._seats, self.mtls)
         own = (self._trouble,) if self._trouble else ()
         return structs.replace(
             snapshot, errors=(*own, *(error for one in held for error in one.errors), *snapshot.errors)

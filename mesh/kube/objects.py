@@ -2,7 +2,7 @@
 
 One set of structs for both sources: YAML values go through `msgspec.convert`, an API server's JSON through
 `msgspec.json.Decoder` (2 us per pod). A collection may be null: the API server writes `"endpoints": null`.
-Schemas: Kubernetes 1.33 core/v1 and discovery.k8s.io/v1.
+Schemas: Kubernetes 1.33 core/v1 and discovery.k8s.io/v1; deploy/crds/ for seine.dev.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 from typing import dataclass_transform
 
 import msgspec
+
+SEINE = "seine.dev/v1alpha1"
+UID_LENGTH_MAX = 512  # Kubernetes gives 36 characters; standalone it may be NAMESPACE/NAME
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
@@ -114,9 +117,31 @@ class EndpointSlice(Object):
     ports: list[SlicePort] | None = None
 
 
+class ListedWorkload(Raw):
+    uid: str = ""
+    namespace: str = ""
+    name: str = ""
+    addresses: list[str] | None = None
+    service_account: str = ""
+    owner: str = ""
+    app: str = ""
+    version: str = ""
+
+
+class MeshNodeSpec(Raw):
+    zone: str = ""
+    transport: str = "hbone"
+    workloads: list[ListedWorkload] | None = None
+
+
+class MeshNode(Object):
+    spec: MeshNodeSpec = MeshNodeSpec()
+
+
 KINDS: dict[str, tuple[str, type[Object]]] = {
     "Namespace": ("v1", Namespace),
     "Pod": ("v1", Pod),
     "Service": ("v1", Service),
     "EndpointSlice": ("discovery.k8s.io/v1", EndpointSlice),
+    "MeshNode": (SEINE, MeshNode),
 }

@@ -6,15 +6,15 @@ ours: finished pods, ExternalName Services, FQDN slices. Sources: Kubernetes API
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 
 import msgspec
 
-from mesh.config import CANARY_ADDRESSES
 from mesh.kube import objects
 from mesh.kube.documents import Path, Value, shown
+from mesh.kube.fields import NAME, address
+from mesh.kube.mesh_node import MeshNodeFacts, parse_mesh_node
 from mesh.kube.settings import (
     BALANCER,
     CGROUP,
@@ -31,7 +31,6 @@ from mesh.kube.settings import (
 from mesh.model import Balancer, Protocol, Service, ServicePort, Workload
 from mesh.model import Value as Frozen
 
-NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 PATH_STEP = re.compile(r"\.([^].\[`]+)|\[(\d+)\]")
 APP_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 VERSION_LABELS = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
@@ -91,7 +90,7 @@ class SliceFacts(Frozen):
         return f"EndpointSlice {self.namespace}/{self.name}"
 
 
-Facts = NamespaceFacts | PodFacts | ServiceFacts | SliceFacts
+Facts = NamespaceFacts | PodFacts | ServiceFacts | SliceFacts | MeshNodeFacts
 
 
 def decode(value: Value, kind: str) -> objects.Object:
@@ -123,6 +122,8 @@ def parse(raw: objects.Object) -> Facts | None:
             return parse_service(raw)
         case objects.EndpointSlice():
             return parse_slice(raw)
+        case objects.MeshNode():
+            return parse_mesh_node(raw, _name(raw.metadata))
     raise TypeError(f"no parser for {type(raw).__name__}")
 
 
@@ -265,22 +266,6 @@ def _pod_addresses(status: objects.PodStatus) -> tuple[str, ...]:
     listed = [(each.ip, ("status", "podIPs", index, "ip")) for index, each in enumerate(status.pod_ips or ())]
     texts: list[tuple[str, Path]] = [(status.pod_ip, ("status", "podIP")), *listed]
     return tuple(dict.fromkeys(address(text, path) for text, path in texts if text))
-
-
-def address(text: str, path: Path) -> str:
-    """Canonical text of an address that a pod or Service can have; raises BadField."""
-    try:
-        parsed = ipaddress.ip_address(text)
-    except ValueError:
-        raise BadField(path, f"{shown(text)} is not an IP address") from None
-    mapped = isinstance(parsed, ipaddress.IPv6Address) and (
-        parsed.ipv4_mapped is not None or parsed.scope_id is not None
-    )
-    if mapped or parsed.is_unspecified or parsed.is_loopback or parsed.is_multicast or parsed.is_link_local:
-        raise BadField(path, f"{text} cannot be the address of a pod or Service")
-    if str(parsed) in CANARY_ADDRESSES:
-        raise BadField(path, f"{text} is kept for the mesh's own probe")
-    return str(parsed)
 
 
 def _port(number: int, path: Path) -> int:

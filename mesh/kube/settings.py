@@ -3,8 +3,9 @@
     label seine.dev/mesh: enabled | disabled                      config.seine.dev/skip-inbound-ports: 22,9000-9010
     seine.dev/fail: open | closed                                 config.seine.dev/skip-outbound-ports
     seine.dev/shortcut: enabled | disabled                        config.seine.dev/opaque-ports  (on a Service too)
-    seine.dev/balancer: ewma | round_robin  (Service)             seine.dev/weight: 1..1000  (Pod, EndpointSlice)
-    seine.dev/netns: /run/netns/NAME  (Pod, standalone)           seine.dev/cgroup: PATH  (Pod, standalone)
+    seine.dev/mtls: permissive | strict | disabled                seine.dev/weight: 1..1000  (Pod, EndpointSlice)
+    seine.dev/balancer: ewma | round_robin  (Service)             seine.dev/cgroup: PATH  (Pod, standalone)
+    seine.dev/netns: /run/netns/NAME  (Pod, standalone)
 
 A value that is not understood is refused, never guessed: a misspelt `closed` must not mean open. The cgroup is an
 absolute path, or relative to the cgroup2 root; `root / path` is right for both.
@@ -17,11 +18,12 @@ from typing import Any, TypeVar
 
 from mesh.kube.documents import Path, shown
 from mesh.kube.objects import Meta
-from mesh.model import FailMode, Value
+from mesh.model import FailMode, Mtls, Value
 
 MESH = "seine.dev/mesh"
 FAIL = "seine.dev/fail"
 SHORTCUT = "seine.dev/shortcut"
+MTLS = "seine.dev/mtls"
 BALANCER = "seine.dev/balancer"
 WEIGHT = "seine.dev/weight"
 NETNS = "seine.dev/netns"
@@ -56,6 +58,7 @@ class Settings(Value):
     mesh: bool | None = None
     fail: FailMode | None = None
     shortcut: bool | None = None
+    mtls: Mtls | None = None
     skip_inbound_ports: frozenset[int] | None = None
     skip_outbound_ports: frozenset[int] | None = None
     opaque_ports: frozenset[int] | None = None
@@ -72,6 +75,7 @@ def read_settings(meta: Meta) -> Settings:
         mesh=choice(meta, MESH, SWITCH, labels=True),
         fail=choice(meta, FAIL, {mode.value: mode for mode in FailMode}),
         shortcut=choice(meta, SHORTCUT, SWITCH),
+        mtls=choice(meta, MTLS, {mode.value: mode for mode in Mtls}),
         skip_inbound_ports=ports(meta, SKIP_INBOUND),
         skip_outbound_ports=ports(meta, SKIP_OUTBOUND),
         opaque_ports=ports(meta, OPAQUE),

@@ -10,7 +10,7 @@ from mesh.control import conflicts
 from mesh.kube.assemble import Placed, admit, assemble
 from mesh.kube.objects import KINDS
 from mesh.kube.parse import Facts, decode, parse
-from mesh.model import Endpoint, FailMode, Snapshot
+from mesh.model import Endpoint, FailMode, Mtls, Snapshot
 
 
 def facts(kind: str, name: str, metadata: dict[str, Any] | None = None, **body: Any) -> Facts:
@@ -45,6 +45,15 @@ def piece(
     return facts("EndpointSlice", name, meta, addressType="IPv4", endpoints=listed, ports=shown)
 
 
+def listing(node: str, **workloads: str) -> Facts:
+    """A MeshNode that lists pods of these names at these addresses."""
+    entries = [
+        {"uid": f"uid-{name}", "namespace": "default", "name": name, "addresses": [ip], "serviceAccount": "default"}
+        for name, ip in workloads.items()
+    ]
+    return facts("MeshNode", node, spec={"workloads": entries})
+
+
 def placed(*several: Facts, file: str = "a.yaml") -> list[Placed]:
     return [Placed(file=file, line=10 * index, facts=each) for index, each in enumerate(several, 1)]
 
@@ -75,6 +84,18 @@ def test_settings_come_from_namespace_and_pod():
     assert found.pods[0].fail_mode is FailMode.CLOSED
     assert found.pods[0].shortcut
     assert found.pods[0].opaque_ports == {25}
+
+
+def test_what_a_pod_accepts_is_its_own_word_or_its_namespaces_or_the_agents():
+    several = [
+        namespace(mtls="strict"),
+        pod("a", "10.0.0.1"),
+        pod("b", "10.0.0.2", annotations={"seine.dev/mtls": "disabled"}),
+        pod("c", "10.0.0.3", namespace="other"),
+    ]
+    for default in Mtls:
+        found, _ = assemble(placed(*several), mtls=default)
+        assert [each.mtls for each in found.pods] == [Mtls.STRICT, Mtls.DISABLED, default]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +197,38 @@ def test_weights_of_pod_before_slice():
     assert [each.weight for each in ends(found)] == [5, 7]
 
 
+# --- other nodes
+
+
+def test_a_mesh_node_lists_who_is_in_the_mesh_elsewhere_and_our_own_is_not_read():
+    found = snapshot(listing("n1", a="10.1.0.1"), listing("n2", b="10.2.0.1"), node="n2")
+    assert [(node.name, [each.name for each in node.workloads]) for node in found.nodes] == [("n1", ["a"])]
+    assert found.errors == ()
+
+
+def test_an_endpoint_without_a_uid_is_whom_a_node_lists_by_that_name_or_address():
+    listed = [
+        {"addresses": ["10.1.0.1"], "targetRef": {"kind": "Pod", "name": "a"}},
+        {"addresses": ["10.1.0.2"]},
+        {"addresses": ["10.1.0.2"], "targetRef": {"kind": "Pod", "name": "b", "uid": "older"}},
+    ]
+    node = listing("n1", a="10.1.0.1", b="10.1.0.2")
+    for ends_, expected in ((listed[:2], ["uid-a", "uid-b"]), (listed[2:], ["older"])):
+        found = snapshot(node, service(), piece("web-1", ends=ends_))
+        assert [each.workload_uid for each in ends(found)] == expected
+
+
+def test_contradictions_of_nodes_are_told_with_their_places_and_the_older_stays():
+    found, seats = assemble(placed(listing("n2", a="10.1.0.1"), file="z.yaml"), "n9")
+    both = [*placed(listing("n1", a="10.1.0.9")), *placed(listing("n2", a="10.1.0.1"), file="z.yaml")]
+    found, again = assemble(both, "n9", seats)
+    assert {node.name: [each.uid for each in node.workloads] for node in found.nodes} == {"n1": [], "n2": ["uid-a"]}
+    assert found.errors == (
+        "a.yaml:10: MeshNode n1 lists Pod default/a, which MeshNode n2 listed before it; this is not believed",
+    )
+    assert seats <= again
+
+
 # --- claims
 
 
@@ -191,6 +244,7 @@ def test_weights_of_pod_before_slice():
         (service("a", "10.0.0.1"), pod("b", "10.0.0.1"), "has the address 10.0.0.1 of Service default/a"),
         (namespace(), namespace(mesh="disabled"), "Namespace default is already defined at a.yaml:10"),
         (piece("x", "10.0.0.1"), piece("x", "10.0.0.2"), "EndpointSlice default/x is already defined at a.yaml:10"),
+        (listing("n1"), listing("n1", a="10.1.0.1"), "MeshNode n1 is already defined at a.yaml:10"),
     ],
 )  # fmt: skip
 def test_the_later_of_two_is_left_out_and_both_places_are_named(first, second, reason):
@@ -221,6 +275,7 @@ anything = st.one_of(
     st.builds(service, few, st.sampled_from(["10.96.0.1", "10.0.0.1", "None"])),
     st.builds(piece, few, address, of=few),
     st.builds(namespace),
+    st.builds(lambda node, name, ip: listing(node, **{name: ip}), few, few, address),
 )
 
 
@@ -237,8 +292,11 @@ def test_the_order_of_files_changes_nothing_once_seats_are_taken(several):
     shuffled = list(reversed(placed(*several)))
     again, same = assemble([each for each in shuffled if each.seat in seats], before=seats)
     assert same == seats
-    assert (again.services, again.workloads, again.pods) == (found.services, found.workloads, found.pods)
+    assert (again.services, again.workloads, again.pods, again.nodes) == (
+        *(found.services, found.workloads, found.pods),
+        found.nodes,
+    )
 
 
 def test_every_kind_we_read_is_assembled():
-    assert set(KINDS) == {"Namespace", "Pod", "Service", "EndpointSlice"}
+    assert set(KINDS) == {"Namespace", "Pod", "Service", "EndpointSlice", "MeshNode"}

@@ -53,6 +53,12 @@ HOSTILE: dict[str, tuple[bytes | str, int, str]] = {
         3,
         "EndpointSlice web: apiVersion: discovery.k8s.io/v1beta1 is not understood here, only discovery.k8s.io/v1",
     ),
+    "a node that lists a name as an address": (
+        "apiVersion: seine.dev/v1alpha1\nkind: MeshNode\nmetadata: {name: n1}\nspec:\n  workloads:\n    - uid: a\n"
+        "      namespace: x\n      name: a\n      serviceAccount: a\n      addresses:\n        - web.example\n",
+        11,
+        "MeshNode n1: spec.workloads[0].addresses[0]: 'web.example' is not an IP address",
+    ),
     "a misspelt setting": (
         POD.format(fail="close", ip="fd00::1"),
         6,

@@ -2,7 +2,7 @@ import pytest
 
 from mesh.kube.objects import Meta
 from mesh.kube.settings import BadField, Settings, path_setting, read_settings, weight
-from mesh.model import FailMode
+from mesh.model import FailMode, Mtls
 
 
 def meta(labels: dict[str, str] | None = None, **annotations: str) -> Meta:
@@ -24,6 +24,7 @@ def test_everything_can_be_said():
             {"seine.dev/mesh": "enabled"},
             fail="closed",
             shortcut="enabled",
+            mtls="strict",
             skip_inbound_ports="22, 9000-9002",
             skip_outbound_ports="25",
             opaque_ports="",
@@ -33,6 +34,7 @@ def test_everything_can_be_said():
         mesh=True,
         fail=FailMode.CLOSED,
         shortcut=True,
+        mtls=Mtls.STRICT,
         skip_inbound_ports=frozenset({22, 9000, 9001, 9002}),
         skip_outbound_ports=frozenset({25}),
         opaque_ports=frozenset(),
@@ -52,6 +54,7 @@ def test_a_pods_word_wins_over_its_namespaces_setting_by_setting():
         (meta(fail="close"), "metadata.annotations[seine.dev/fail]: 'close'; it must be open or closed"),
         (meta(fail="Closed"), "must be open or closed"),
         (meta(shortcut="true"), "must be enabled or disabled"),
+        (meta(mtls="Strict"), "[seine.dev/mtls]: 'Strict'; it must be permissive or strict or disabled"),
         (meta(opaque_ports="0"), "'0'; it must be ports"),
         (meta(opaque_ports="65536"), "'65536'; it"),
         (meta(opaque_ports="25,smtp"), "'smtp'; it"),
