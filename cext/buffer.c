@@ -6,14 +6,9 @@
 
 _Static_assert(sizeof(struct block) == BLOCK_BYTES, "a block is not what it says");
 
-struct block *block_get(struct engine *e)
+struct block *block_lend(struct engine *e)
 {
     struct block *block = e->blocks_free;
-    if (e->counters[COUNTER_buffers] >= e->config.max_buffers) {
-        COUNT(e, buffers_starved);
-        e->short_of_blocks = true;
-        return NULL;
-    }
     if (block) {
         e->blocks_free = block->next;
         LESS(e, buffers_kept);
@@ -27,6 +22,15 @@ struct block *block_get(struct engine *e)
     COUNT(e, buffers);
     block->start = block->end = 0;
     return block;
+}
+
+struct block *block_get(struct engine *e)
+{
+    if (e->counters[COUNTER_buffers] < e->config.max_buffers)
+        return block_lend(e);
+    COUNT(e, buffers_starved);
+    e->short_of_blocks = true;
+    return NULL;
 }
 
 void block_put(struct engine *e, struct block *block)

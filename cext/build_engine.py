@@ -15,7 +15,8 @@ ROOT = HERE.parent
 SOURCES = (
     *("pump", "timer", "buffer", "stats"),
     *("listen", "neighbours", "stock", "plan", "source", "names", "balance"),
-    *("session", "lapse", "start", "detect", "dial", "pool", "opaque", "flow"),
+    *("session", "lapse", "start", "detect", "dial", "pool", "opaque", "leg", "flow"),
+    *("stream", "h2", "tls", "credential", "signer", "tunnel", "reach", "hbone"),
     *("exchange", "request", "response", "relay", "reply"),
     *("http1", "http1_field", "http1_names", "http1_target", "http1_omit", "http1_chunked"),
 )
@@ -37,7 +38,7 @@ ffi.set_source(
     sources=[str((HERE / f"{name}.c").relative_to(ROOT)) for name in SOURCES],
     depends=[str(path.relative_to(ROOT)) for path in sorted(HERE.glob("*.h"))],
     include_dirs=["cext"],
-    libraries=["m"],
+    libraries=["ssl", "crypto", "nghttp2", "m"],
     extra_compile_args=list(FLAGS),
 )
 

@@ -1,6 +1,6 @@
 /* What the engine's files share: its objects and who offers what.
  *
- * A *leg* is one socket: a client's or a server's. A *session* is one client connection; an *upstream* is one connection
+ * A *leg* is one socket, or one stream of an HTTP/2 connection: a client's or a server's. A *session* is one client connection; an *upstream* is one connection
  * to an endpoint, which a session has for a while or for good, and which lives on in the pool after an exchange. A *dial*
  * is the way from the one to the other: the endpoint chosen, the socket waited for, the connecting.
  * Bytes read from a leg sit in that leg's `rx` block until the other leg took them; a leg without bytes under way holds
@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "balance.h"
@@ -40,7 +41,7 @@
 #define FLOW_TURNS 4        /* blocks moved for one event, before others get their turn */
 #define NS_PER_MS 1000000ull
 
-enum watch_kind { WATCH_TIMER, WATCH_KICK, WATCH_LISTENER, WATCH_CLIENT, WATCH_SERVER };
+enum watch_kind { WATCH_TIMER, WATCH_KICK, WATCH_LISTENER, WATCH_CLIENT, WATCH_SERVER, WATCH_TUNNEL };
 
 /* A descriptor in the epoll; first member of what it belongs to. */
 struct watch {
@@ -65,6 +66,7 @@ struct target { /* an endpoint as learned; shared by successive plans and by who
     struct load load;
     uint64_t id;
     struct endpoint_address address;
+    struct name *peer; /* who must be there: by tunnel; NULL: as it is */
     int32_t slot;
     uint32_t refs;
     bool near; /* its connections are made at once, as far as we know */
@@ -82,6 +84,7 @@ struct plan {
     struct plan *next; /* in its bucket */
     struct endpoint_address address;
     uint64_t service;
+    struct name *host; /* of the Service, for the other node's proxy; NULL: none is meant */
     uint32_t refs;
     uint32_t count;
     uint32_t cursor;
@@ -131,11 +134,13 @@ struct pod {
     struct stock stock[2]; /* IPv4, IPv6 */
     uint32_t opaque_count;
     uint16_t *opaque_ports;
+    char *baggage; /* describes it to other nodes' proxies; NULL: not said */
     uint8_t mtls; /* ENGINE_MTLS_* */
 };
 
 struct leg {
     struct watch watch;
+    struct stream *stream; /* in place of the watch's descriptor, which is -1 then */
     struct session *session; /* whose it is; NULL: an upstream in the pool */
     struct block *rx;
     bool ended;   /* nothing more comes from it: FIN or error */
@@ -230,6 +235,14 @@ struct session {
     bool leaving; /* HTTP: no request after this one */
 };
 
+struct tunnels { /* to and from other nodes: tunnel.h */
+    struct reach **reaches;
+    struct list accepted, dirty, again, dead;
+    struct list idle; /* reaches without a tunnel */
+    uint32_t idle_count;
+    uint8_t plain[65536], cipher[65536]; /* scratch */
+};
+
 struct sessions { /* ids: generation << 32 | index + 1 */
     struct session **table;
     uint32_t *generations;
@@ -265,6 +278,13 @@ struct engine {
     struct names *names;
     struct block *blocks_free;
     struct listener *listeners_dead;
+    struct tunnels tunnels;
+    struct list credentials;
+    struct trust *trust; /* NULL: not told yet */
+    uint64_t trust_version; /* changes with trust or any credential */
+    struct list signatures;
+    uint64_t signature_jobs;
+    struct list streams_told; /* streams with something to tell their legs */
     struct list yielding; /* listeners, until yield_end_ns */
     uint64_t yield_end_ns;
     struct engine_event events[EVENTS_MAX];
@@ -292,15 +312,16 @@ void engine_finish(struct engine *); /* of a command: timers armed, events annou
 
 /* buffer.c */
 struct block *block_get(struct engine *); /* NULL: limit or memory */
+struct block *block_lend(struct engine *); /* beyond the limit, to who needs a second one to be rid of its first */
 void block_put(struct engine *, struct block *);
 void blocks_free(struct engine *);
 
 /* plan.c */
 struct plan *plan_find(const struct engine *, const struct endpoint_address *); /* borrowed */
-struct plan *plan_through(const struct endpoint_address *, int32_t slot, uint64_t now, double rtt_ns); /* owned */
-void plan_unref(struct plan *);
+struct plan *plan_through(struct engine *, const struct endpoint_address *, int32_t slot); /* owned */
+void plan_unref(struct engine *, struct plan *);
 struct target *plan_pick(struct engine *, struct plan *, struct load *const *tried, uint32_t tried_count); /* owned */
-void target_unref(struct target *);
+void target_unref(struct engine *, struct target *);
 enum speaker plan_speaker(const struct plan *, uint16_t port);
 void plan_learn(struct plan *, uint16_t port, enum speaker);
 void plans_free(struct engine *);
@@ -308,6 +329,7 @@ void plans_free(struct engine *);
 /* source.c */
 uint64_t hash_address(const uint8_t ip[16], uint16_t port);
 uint64_t source_of(const struct engine *, const uint8_t ip[16]); /* 0: unknown */
+struct name *source_identity(const struct engine *, const uint8_t ip[16]); /* borrowed; NULL: unknown */
 void sources_free(struct engine *);
 
 /* names.c. NULL is no name, and fine for the last three. */
@@ -345,7 +367,6 @@ void session_event(struct engine *, struct leg *, uint32_t events);
 void session_count_opened(struct engine *, struct session *); /* once, when what it speaks is known */
 void session_end(struct engine *, struct session *, enum flag, bool reset_client, bool reset_server);
 void session_give_up(struct engine *, struct session *, enum flag); /* resets both sides */
-void leg_close(struct engine *, struct leg *, bool reset);
 void sessions_init(struct engine *);
 void sessions_bury(struct engine *);
 void sessions_feed(struct engine *); /* the starved, when blocks are free again */
@@ -370,6 +391,8 @@ static inline void leg_moves(struct leg *leg) /* neither stuck nor idle */
 /* start.c: plan and first bytes */
 int session_start(struct engine *, int fd, bool shared, uint32_t slot, uint8_t direction,
                   const struct endpoint_address *peer, const struct endpoint_address *asked);
+int session_start_stream(struct engine *, struct stream *, uint32_t slot, const struct endpoint_address *peer,
+                         const struct endpoint_address *asked, struct name *identity); /* came by tunnel */
 void session_use(struct engine *, struct session *, struct plan *); /* takes a reference */
 void session_park(struct engine *, struct session *); /* until its plan comes */
 void session_look(struct engine *, struct session *); /* at the client's bytes; undecided while more could tell */
@@ -390,6 +413,7 @@ void dial_observe_failure(struct engine *, struct session *);
 
 /* pool.c: connections to endpoints, in use and idle */
 struct upstream *upstream_new(struct engine *, int fd, uint32_t made_in); /* NULL: no memory, and fd is closed */
+socklen_t fill_address(const struct endpoint_address *, uint16_t port, struct sockaddr_storage *); /* dial.c */
 void upstream_close(struct engine *, struct upstream *, bool reset);
 int pool_init(struct engine *);
 struct upstream *pool_take(struct engine *, struct session *, const struct target *); /* NULL: none */
@@ -420,16 +444,27 @@ void opaque_upgrade(struct engine *, struct session *); /* from HTTP on, with wh
 void opaque_event(struct engine *, struct leg *, uint32_t events);
 void opaque_timeout(struct engine *, struct session *);
 
-/* flow.c: bytes from one leg to the other */
+/* leg.c: what is done to a socket or a stream alike */
+int leg_watch(struct engine *, struct leg *, uint32_t wanted); /* 0 wanted: errors and hang-ups only */
 void leg_fill(struct engine *, struct leg *); /* reads once into what room its block has */
 ssize_t leg_write(struct engine *, struct leg *, const uint8_t *, size_t); /* < 0: not now, or `shut`: never again */
-void leg_flow(struct engine *, struct leg *from, struct leg *to);
+ssize_t leg_discard(struct engine *, struct leg *); /* reads once and forgets it. < 0: none now, 0: the end */
+void leg_shut(struct engine *, struct leg *); /* nothing more is sent to it */
 void leg_drop(struct engine *, struct leg *); /* forgets the bytes under way */
+void leg_close(struct engine *, struct leg *, bool reset);
+
+static inline bool leg_is_closed(const struct leg *leg)
+{
+    return leg->watch.fd < 0 && !leg->stream;
+}
 
 static inline bool leg_has_room(const struct leg *leg)
 {
     return !leg->rx || leg->rx->end < BLOCK_READ;
 }
+
+/* flow.c: bytes from one leg to the other, as they are */
+void leg_flow(struct engine *, struct leg *from, struct leg *to);
 
 static inline struct leg *server_of(struct session *s)
 {

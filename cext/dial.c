@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core.h"
+#include "hbone.h"
 
 #define FAILURE_COST 10.0
 #define NOTE_LEVEL 0x5e1e /* our private level of set/getsockopt, answered by a hook on the fixed cgroup */
@@ -36,7 +36,7 @@ static void note_client(struct engine *e, int fd, const struct endpoint_address 
         COUNT(e, note_failed);
 }
 
-static socklen_t fill_address(const struct endpoint_address *from, uint16_t port, struct sockaddr_storage *to)
+socklen_t fill_address(const struct endpoint_address *from, uint16_t port, struct sockaddr_storage *to)
 {
     if (address_is_v4(from->ip)) {
         struct sockaddr_in *four = (struct sockaddr_in *)to;
@@ -90,12 +90,12 @@ static void enter(struct engine *e, struct dial *d, enum dial_state state)
     d->state = (uint8_t)state;
 }
 
-static void leave_target(struct dial *d)
+static void leave_target(struct engine *e, struct dial *d)
 {
     if (!d->target)
         return;
     d->target->load.pending--;
-    target_unref(d->target);
+    target_unref(e, d->target);
     d->target = NULL;
 }
 
@@ -106,7 +106,7 @@ void dial_leave(struct engine *e, struct session *s, bool reset)
     if (d->up)
         upstream_close(e, d->up, reset);
     d->up = NULL;
-    leave_target(d);
+    leave_target(e, d);
 }
 
 void dial_observe(struct engine *e, struct session *s, double rtt_ns)
@@ -133,6 +133,8 @@ static void give_up(struct engine *e, struct session *s, enum flag flag)
 static void done(struct engine *e, struct session *s)
 {
     enter(e, &s->dial, DIAL_CONNECTED);
+    if (s->client.stream)
+        hbone_answer(e, s);
     if (s->exchange)
         http_connected(e, s);
     else
@@ -165,9 +167,62 @@ static void wait_for_socket(struct engine *e, struct session *s, struct stock *s
     session_watch(e, s);
 }
 
+/* ---- by tunnel ---- */
+
+static void dial_failed(struct engine *e, struct session *s, int error);
+
+static struct endpoint_address tunnel_address(const struct engine *e, const struct target *target)
+{
+    struct endpoint_address to = target->address;
+    to.port = e->config.tunnel_port;
+    return to;
+}
+
+/* A stream in it: the dial goes on when the other side has answered. */
+static void dial_stream(struct engine *e, struct session *s, struct tunnel *t)
+{
+    struct dial *d = &s->dial;
+    enter(e, d, DIAL_CONNECTING);
+    struct stream *st = hbone_request(e, s, t);
+    d->up = st ? upstream_new(e, -1, s->slot) : NULL;
+    if (!d->up) {
+        if (st)
+            stream_leave(e, st, true);
+        dial_failed(e, s, ENOMEM);
+        return;
+    }
+    stream_hold(st, &d->up->leg);
+    d->up->leg.session = s;
+    d->began_ns = clock_ns();
+    COUNT(e, dialled);
+    timer_start(&e->wheel, &d->timer, ms_from_now(e, e->config.connect_timeout_ms));
+    session_watch(e, s);
+}
+
+static void dial_tunnel(struct engine *e, struct session *s, int fd)
+{
+    struct target *target = s->dial.target;
+    struct endpoint_address to = tunnel_address(e, target);
+    struct tunnel *t = tunnel_find(e, s->slot, target->peer, &to); /* since it was asked for */
+    if (t)
+        close(fd);
+    else
+        t = tunnel_dial(e, s->slot, target->peer, &to, fd, &HBONE_SOURCE);
+    if (t)
+        dial_stream(e, s, t);
+    else
+        dial_failed(e, s, errno);
+}
+
 static void dial_fresh(struct engine *e, struct session *s)
 {
     struct target *target = s->dial.target;
+    struct endpoint_address to = tunnel_address(e, target);
+    struct tunnel *t = target->peer ? tunnel_find(e, s->slot, target->peer, &to) : NULL;
+    if (t) {
+        dial_stream(e, s, t);
+        return;
+    }
     struct pod *pod = pod_find(e, target->slot >= 0 ? (uint32_t)target->slot : s->slot);
     if (!pod) {
         COUNT(e, no_pod);
@@ -215,8 +270,20 @@ void dial_without_socket(struct engine *e, struct dial *d)
     dial_again(e, session_of(d));
 }
 
+/* Who is denied at one endpoint is denied, and not sent to another in the hope that it is laxer. */
+static void dial_denied(struct engine *e, struct session *s)
+{
+    COUNT(e, dial_denied);
+    hbone_refusal(s, 401);
+    give_up(e, s, FLAG_UAEX);
+}
+
 static void dial_failed(struct engine *e, struct session *s, int error)
 {
+    if (error == EACCES) {
+        dial_denied(e, s);
+        return;
+    }
     dial_observe_failure(e, s);
     switch (error) {
     case ECONNREFUSED:
@@ -232,6 +299,10 @@ static void dial_failed(struct engine *e, struct session *s, int error)
 void dial_with(struct engine *e, struct dial *d, int fd)
 {
     struct session *s = session_of(d);
+    if (d->target->peer) {
+        dial_tunnel(e, s, fd);
+        return;
+    }
     enter(e, d, DIAL_CONNECTING);
     d->up = upstream_new(e, fd, d->target->slot >= 0 ? (uint32_t)d->target->slot : s->slot);
     if (!d->up) {
@@ -255,7 +326,13 @@ void dial_event(struct engine *e, struct session *s)
 {
     int error = 0;
     socklen_t length = sizeof error;
-    getsockopt(s->dial.up->leg.watch.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    const struct stream *st = s->dial.up->leg.stream;
+    if (st && !st->broken && !st->open)
+        return;
+    if (st)
+        error = st->error;
+    else
+        getsockopt(s->dial.up->leg.watch.fd, SOL_SOCKET, SO_ERROR, &error, &length);
     if (error)
         dial_failed(e, s, error);
     else

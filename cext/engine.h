@@ -43,6 +43,7 @@ struct engine_config {
     uint32_t max_parked;         /* connections that wait for a plan; beyond it they are reset */
     uint32_t max_waiting;        /* connections that wait for a socket of the stock; beyond it they are reset */
     uint32_t max_buffers;        /* 64 KiB blocks in use; beyond it reading pauses */
+    uint32_t max_tunnels;        /* connections between nodes, in and out; beyond it those that come are reset */
     uint32_t stuck_ms;           /* then, who has held one for so long because its peer does not move is ended */
     uint32_t accept_batch;       /* connections taken from one listener per wake-up */
     uint32_t budget;             /* epoll events handled in one pump */
@@ -61,6 +62,10 @@ struct engine_config {
     uint32_t max_pooled;         /* such connections in all; beyond it they are closed */
     uint32_t max_pooled_per_key; /* and those of one client to one endpoint */
     uint32_t max_interim;        /* 1xx responses to one request; then 502 */
+    uint32_t tunnel_handshake_ms; /* from connect to both ends proven */
+    uint32_t tunnel_idle_ms;     /* without a stream; then it is closed */
+    uint32_t tunnel_ping_ms;     /* nothing was heard: is it still there? */
+    uint32_t tunnel_silence_ms;  /* and no answer; then it is closed */
     uint32_t backoff_ms;         /* of a listener after EMFILE, ENFILE, ENOBUFS, ENOMEM or max_connections */
     uint32_t heartbeat_ms;
     uint32_t decay_ms;           /* of the peak EWMA */
@@ -76,6 +81,7 @@ struct engine_config {
 struct engine_pod {
     uint64_t source;              /* its id in the counters */
     const char *identity;         /* SPIFFE id; NULL or empty: none */
+    const char *baggage;          /* describes it to other nodes' proxies (W3C Baggage); NULL or empty: nothing */
     const uint16_t *opaque_ports; /* connections to them are carried as they are */
     uint32_t opaque_count;
     uint32_t slot;
@@ -84,6 +90,7 @@ struct engine_pod {
 
 /* Events for Python. */
 #define ENGINE_NEED_PLAN 1    /* connection, slot, direction, address, port: answer by set_plan or no_plan */
+#define ENGINE_NEED_SIGNATURE 3 /* connection: a job for engine_to_sign; answer by engine_signed */
 #define ENGINE_NEED_SOCKETS 2 /* slot, family (4 or 6), missing: answer by add_sockets, with none if there can be none */
 
 struct engine_event {
@@ -101,6 +108,7 @@ struct engine_endpoint {
     uint64_t id;
     uint8_t address[16];
     uint16_t port;   /* 0: the one asked for */
+    const char *peer; /* SPIFFE id of who must be there: by tunnel only. NULL or empty: as it is */
     int32_t slot;    /* the pod of this node that it is, dialled from inside; -1: dialled from the source pod */
     uint32_t weight; /* 0: never chosen */
 };
@@ -111,6 +119,7 @@ struct engine_plan {
     uint16_t port; /* 0: any port without a plan of its own */
     uint8_t protocol;
     uint8_t balancer;
+    const char *host; /* of the Service that is meant, for the other node's proxy; NULL or empty: none */
     uint32_t endpoint_count;
     const struct engine_endpoint *endpoints;
 };
@@ -155,8 +164,8 @@ void engine_poke(engine *);
 /* Known by its slot: updated; connections keep the identity that they began with. */
 int engine_add_pod(engine *, const struct engine_pod *);
 
-/* Which workload a client address is, for the counters of inbound connections. */
-int engine_add_source(engine *, const uint8_t address[16], uint64_t source);
+/* Which workload a client address is, and with which SPIFFE id (NULL or empty: unknown). */
+int engine_add_source(engine *, const uint8_t address[16], uint64_t source, const char *identity);
 void engine_remove_source(engine *, const uint8_t address[16]);
 
 /* A listening socket of a known pod (-ENOENT: unknown), replacing the one it had. */
@@ -178,6 +187,21 @@ void engine_remove_plan(engine *, const uint8_t address[16], uint16_t port);
 
 /* Answers NEED_PLAN: the connection goes to its original destination. Unknown (ended meanwhile): nothing. */
 void engine_no_plan(engine *, uint64_t connection);
+
+/* Who the pods of this node are to others: an identity's certificates as DER, leaf first, one after the other. Known:
+ * renewed; connections go on. -EINVAL: not EC certificates. Its private key is asked for by NEED_SIGNATURE. */
+int engine_set_identity(engine *, const char *name, const uint8_t *chain, uint32_t bytes);
+void engine_remove_identity(engine *, const char *name);
+
+/* Whom to believe: our trust domain, the roots' certificates as DER one after the other, and who is denied all the same
+ * (SPIFFE ids, serial numbers in lower-case hexadecimal); tunnels of those end. -EINVAL: not certificates. */
+int engine_set_trust(engine *, const char *domain, const uint8_t *roots, uint32_t bytes, const char *const *denied,
+                     uint32_t denied_count);
+
+/* What a handshake wants signed, and with whose key; borrowed until the next call. 0: it is over. */
+uint32_t engine_to_sign(const engine *, uint64_t job, const char **identity, const uint8_t **content);
+/* An ECDSA signature with SHA-256 as DER; 0 bytes: there is none. */
+void engine_signed(engine *, uint64_t job, const uint8_t *der, uint32_t length);
 
 /* Stops accepting for good; connections live on. engine_live() says how many are left. */
 void engine_drain(engine *);

@@ -227,7 +227,7 @@ void http_connected(struct engine *e, struct session *s)
 {
     struct leg *server = server_of(s);
     if (server->watch.wanted != LEG_EVENTS && server->watch.wanted != (LEG_EVENTS | EPOLLOUT) &&
-        watch_set(e, &server->watch, LEG_EVENTS) < 0) {
+        leg_watch(e, server, LEG_EVENTS) < 0) {
         reply(e, s, REPLY_overloaded);
         return;
     }

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core.h"
+#include "hbone.h"
 
 #define YIELD_NS 100000 /* a worker that sleeps wakes in less; more would leave the machine idle (seen with 4 ms: -60 %) */
 
@@ -41,15 +41,20 @@ static int pod_describe(struct engine *e, struct pod *pod, const struct engine_p
     bool named = from->identity && *from->identity;
     struct name *identity = named ? name_get(e, from->identity) : NULL;
     uint16_t *ports = from->opaque_count ? malloc(from->opaque_count * sizeof *ports) : NULL;
-    if ((named && !identity) || (from->opaque_count && !ports)) {
+    bool described = from->baggage && *from->baggage;
+    char *baggage = described ? strdup(from->baggage) : NULL;
+    if ((named && !identity) || (from->opaque_count && !ports) || (described && !baggage)) {
         name_unref(e, identity);
+        free(baggage);
         free(ports);
         return -ENOMEM;
     }
     if (ports)
         memcpy(ports, from->opaque_ports, from->opaque_count * sizeof *ports);
     name_unref(e, pod->identity);
+    free(pod->baggage);
     free(pod->opaque_ports);
+    pod->baggage = baggage;
     pod->identity = identity;
     pod->opaque_ports = ports;
     pod->opaque_count = from->opaque_count;
@@ -57,6 +62,20 @@ static int pod_describe(struct engine *e, struct pod *pod, const struct engine_p
     pod->source = from->source;
     pod->mtls = from->mtls;
     return 0;
+}
+
+/* A pod that accepts mutual TLS only, from now on. */
+static void end_plaintext(struct engine *e, uint32_t slot)
+{
+    struct list *next;
+    for (struct list *at = e->sessions.all.next; at != &e->sessions.all; at = next) {
+        struct session *s = container_of(at, struct session, all);
+        next = at->next;
+        if (s->slot != slot || s->direction != ENGINE_INBOUND || s->client.stream)
+            continue;
+        COUNT(e, plaintext_refused);
+        session_end(e, s, FLAG_LR, true, true);
+    }
 }
 
 int engine_add_pod(engine *e, const struct engine_pod *from)
@@ -70,9 +89,13 @@ int engine_add_pod(engine *e, const struct engine_pod *from)
         free(fresh);
         return -ENOMEM;
     }
-    if (!fresh)
-        return 0;
     engine_begin(e);
+    if (!fresh) {
+        if (pod->mtls == ENGINE_MTLS_STRICT)
+            end_plaintext(e, pod->slot);
+        engine_finish(e);
+        return 0;
+    }
     stock_init(e, pod);
     e->pods[pod->slot] = pod;
     for (int family = 0; family < 2; family++)
@@ -178,11 +201,16 @@ static void welcome(struct engine *e, struct listener *listener, int fd, const s
         !address_of(client, &peer)) {
         COUNT(e, no_destination);
         turn_away(fd);
+    } else if (listener->direction == ENGINE_INBOUND && asked.port == e->config.tunnel_port) {
+        tunnel_accept(e, listener->pod, fd, &peer, &asked, &HBONE_DESTINATION);
     } else if (is_loop(e, &asked)) {
         COUNT(e, loop);
         turn_away(fd);
     } else if (is_canary(e, listener->direction, &asked)) {
         greet(e, fd);
+    } else if (listener->direction == ENGINE_INBOUND && listener->pod->mtls == ENGINE_MTLS_STRICT) {
+        COUNT(e, plaintext_refused);
+        turn_away(fd);
     } else {
         session_start(e, fd, false, listener->pod->slot, listener->direction, &peer, &asked);
     }
@@ -315,8 +343,11 @@ void engine_remove_pod(engine *e, uint32_t slot, int close_connections)
     listener_close(e, &pod->listeners[ENGINE_INBOUND]);
     e->pods[slot] = NULL;
     stock_free(e, pod);
+    if (close_connections)
+        tunnels_drop_slot(e, slot);
     end_sessions(e, slot, close_connections);
     name_unref(e, pod->identity);
+    free(pod->baggage);
     free(pod->opaque_ports);
     free(pod);
     engine_finish(e);

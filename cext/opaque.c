@@ -1,15 +1,11 @@
 /* An open connection whose bytes are carried as they are, until both sides have ended. */
-#include <errno.h>
-#include <sys/socket.h>
-
 #include "core.h"
 
-static void pass_end(struct leg *from, struct leg *to)
+static void pass_end(struct engine *e, struct leg *from, struct leg *to)
 {
     if (!from->ended || from->rx || from->reset || to->shut)
         return;
-    to->shut = true;
-    shutdown(to->watch.fd, SHUT_WR);
+    leg_shut(e, to);
 }
 
 /* After every step of an open session: passes on what ended, and ends it when both sides have. */
@@ -26,8 +22,8 @@ static void settle(struct engine *e, struct session *s)
     } else if (client_done && server_done) {
         session_end(e, s, FLAG_NONE, false, false);
     } else {
-        pass_end(client, server);
-        pass_end(server, client);
+        pass_end(e, client, server);
+        pass_end(e, server, client);
         session_watch(e, s);
     }
 }

@@ -13,18 +13,21 @@ static struct target *target_of(struct load *load)
     return container_of(load, struct target, load);
 }
 
-void target_unref(struct target *target)
+void target_unref(struct engine *e, struct target *target)
 {
-    if (--target->refs == 0)
-        free(target);
+    if (--target->refs > 0)
+        return;
+    name_unref(e, target->peer);
+    free(target);
 }
 
-void plan_unref(struct plan *plan)
+void plan_unref(struct engine *e, struct plan *plan)
 {
     if (--plan->refs > 0)
         return;
     for (uint32_t i = 0; i < plan->count; i++)
-        target_unref(target_of(plan->loads[i]));
+        target_unref(e, target_of(plan->loads[i]));
+    name_unref(e, plan->host);
     free(plan->cumulative);
     free(plan);
 }
@@ -72,7 +75,12 @@ static int grow(struct plans *plans)
     return 0;
 }
 
-static struct target *target_new(const struct engine_endpoint *endpoint, uint64_t now, double rtt_ns)
+static bool is_said(const char *text)
+{
+    return text && *text;
+}
+
+static struct target *target_new(struct engine *e, const struct engine_endpoint *endpoint)
 {
     struct target *target = calloc(1, sizeof *target);
     if (!target)
@@ -84,14 +92,18 @@ static struct target *target_new(const struct engine_endpoint *endpoint, uint64_
     target->address.port = endpoint->port;
     target->slot = endpoint->slot;
     target->load.weight = endpoint->weight;
-    balance_start(&target->load, rtt_ns, now);
-    return target;
+    balance_start(&target->load, e->config.default_rtt_ms * (double)NS_PER_MS, e->now);
+    if (!is_said(endpoint->peer) || (target->peer = name_get(e, endpoint->peer)))
+        return target;
+    free(target);
+    return NULL;
 }
 
 static bool is_target(const struct target *target, const struct engine_endpoint *endpoint)
 {
+    const char *peer = target->peer ? target->peer->text : "";
     return target->id == endpoint->id && target->address.port == endpoint->port && target->slot == endpoint->slot &&
-           memcmp(target->address.ip, endpoint->address, 16) == 0;
+           memcmp(target->address.ip, endpoint->address, 16) == 0 && strcmp(peer, endpoint->peer ? endpoint->peer : "") == 0;
 }
 
 /* The old plan's target for this endpoint, searched from where the one before it was found: lists change little. */
@@ -135,7 +147,7 @@ static struct plan *plan_new(uint32_t endpoint_count)
     return plan;
 }
 
-static struct plan *plan_make(const struct engine_plan *from, struct plan *old, uint64_t now, double rtt_ns)
+static struct plan *plan_make(struct engine *e, const struct engine_plan *from, struct plan *old)
 {
     struct plan *plan = plan_new(from->endpoint_count);
     if (!plan)
@@ -150,23 +162,24 @@ static struct plan *plan_make(const struct engine_plan *from, struct plan *old, 
     for (uint32_t hint = 0; plan->count < from->endpoint_count; plan->count++) {
         const struct engine_endpoint *endpoint = &from->endpoints[plan->count];
         struct target *target = inherited(old, endpoint, &hint);
-        if (!target && !(target = target_new(endpoint, now, rtt_ns)))
+        if (!target && !(target = target_new(e, endpoint)))
             break;
         plan->loads[plan->count] = &target->load;
     }
-    if (plan->count == from->endpoint_count && add_weights(plan) == 0)
+    bool fine = !is_said(from->host) || (plan->host = name_get(e, from->host));
+    if (fine && plan->count == from->endpoint_count && add_weights(plan) == 0)
         return plan;
-    plan_unref(plan);
+    plan_unref(e, plan);
     return NULL;
 }
 
-struct plan *plan_through(const struct endpoint_address *to, int32_t slot, uint64_t now, double rtt_ns)
+struct plan *plan_through(struct engine *e, const struct endpoint_address *to, int32_t slot)
 {
     struct engine_endpoint endpoint = {.port = to->port, .slot = slot, .weight = 1};
     memcpy(endpoint.address, to->ip, 16);
     struct engine_plan plan = {.port = to->port, .protocol = ENGINE_DETECT, .endpoint_count = 1, .endpoints = &endpoint};
     memcpy(plan.address, to->ip, 16);
-    struct plan *made = plan_make(&plan, NULL, now, rtt_ns);
+    struct plan *made = plan_make(e, &plan, NULL);
     if (made)
         made->through = true;
     return made;
@@ -179,7 +192,7 @@ static void plan_retire(struct engine *e, struct plan *old, const struct plan *h
         target_of(old->loads[i])->gone = true;
     for (uint32_t i = 0; heir && i < heir->count; i++)
         target_of(heir->loads[i])->gone = false;
-    plan_unref(old);
+    plan_unref(e, old);
     pool_drop_gone(e);
 }
 
@@ -214,7 +227,7 @@ int engine_set_plan(engine *e, const struct engine_plan *from)
     struct endpoint_address address = {.port = from->port};
     memcpy(address.ip, from->address, 16);
     struct plan **place = place_of(plans, &address), *old = *place;
-    struct plan *plan = plan_make(from, old, e->now, e->config.default_rtt_ms * (double)NS_PER_MS);
+    struct plan *plan = plan_make(e, from, old);
     if (!plan)
         return -ENOMEM;
     plan->next = old ? old->next : NULL;
@@ -286,7 +299,7 @@ void plans_free(struct engine *e)
         while (e->plans.buckets[i]) {
             struct plan *plan = e->plans.buckets[i];
             e->plans.buckets[i] = plan->next;
-            plan_unref(plan);
+            plan_unref(e, plan);
         }
     free(e->plans.buckets);
 }

@@ -94,7 +94,8 @@ struct upstream *upstream_new(struct engine *e, int fd, uint32_t made_in)
     struct upstream *up = calloc(1, sizeof *up);
     if (!up) {
         COUNT(e, no_memory);
-        close(fd);
+        if (fd >= 0)
+            close(fd);
         return NULL;
     }
     up->leg = (struct leg){.watch = {.fd = fd, .kind = WATCH_SERVER}, .shared = true};
@@ -113,7 +114,7 @@ static void leave_idle(struct engine *e, struct upstream *up)
     list_remove(&up->queued);
     list_remove(&up->idle);
     up->pool->idle_count--;
-    target_unref(up->target);
+    target_unref(e, up->target);
     up->target = NULL;
     LESS(e, pooled);
 }
@@ -191,7 +192,7 @@ void pool_put(struct engine *e, struct session *s)
 
 void pool_event(struct engine *e, struct upstream *up)
 {
-    if (up->leg.watch.fd < 0)
+    if (leg_is_closed(&up->leg))
         return;
     COUNT(e, pool_ended);
     upstream_close(e, up, false);

@@ -8,9 +8,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core.h"
+#include "credential.h"
+#include "tunnel.h"
 
 #define HEARTBEAT_MAP_BYTES 4096
+#define FLUSH_TURNS 2 /* what two turns made for a tunnel leaves at once; waiting for more would delay it */
 
 uint64_t clock_ns(void)
 {
@@ -132,6 +134,7 @@ static void dispatch(struct engine *e, const struct epoll_event *event)
         if (watch->fd >= 0)
             listener_ready(e, container_of(watch, struct listener, watch));
         break;
+    case WATCH_TUNNEL: tunnel_event(e, container_of(watch, struct tunnel, watch), event->events); break;
     case WATCH_CLIENT: session_event(e, container_of(watch, struct leg, watch), event->events); break;
     case WATCH_SERVER: {
         struct leg *leg = container_of(watch, struct leg, watch);
@@ -148,13 +151,20 @@ static void bury(struct engine *e)
     sessions_shed(e);
     sessions_feed(e);
     sessions_bury(e);
+    tunnels_bury(e);
     pool_bury(e);
     listeners_bury(e);
 }
 
+static bool has_more(const struct engine *e)
+{
+    return !list_empty(&e->sessions.again) || !list_empty(&e->streams_told) || !list_empty(&e->tunnels.again) ||
+           !list_empty(&e->tunnels.dirty);
+}
+
 int engine_pump(engine *e, struct engine_event *events, int capacity)
 {
-    uint32_t handled = 0, again;
+    uint32_t handled = 0, again, unflushed = 0;
     int count;
     COUNT(e, pumps);
     do {
@@ -165,14 +175,20 @@ int engine_pump(engine *e, struct engine_event *events, int capacity)
             dispatch(e, &e->batch[i]);
         wheel_advance(&e->wheel, e->now, e);
         listeners_resume(e);
-        again = sessions_again(e);
+        again = sessions_again(e) + tunnels_again(e) + streams_tell(e);
+        bool idle = count <= 0 && again == 0;
+        if (idle || ++unflushed == FLUSH_TURNS) {
+            tunnels_flush(e);
+            unflushed = 0;
+        }
         bury(e);
         handled += (count > 0 ? (uint32_t)count : 0) + again;
-    } while ((count > 0 || again > 0) && handled < e->config.budget);
+    } while ((count > 0 || again > 0 || !list_empty(&e->streams_told)) && handled < e->config.budget);
+    tunnels_flush(e);
     e->counters[COUNTER_events] += handled;
     if (handled >= e->config.budget)
         COUNT(e, budget_spent);
-    if (!list_empty(&e->sessions.again))
+    if (has_more(e))
         engine_poke(e);
     neighbours_tell(e);
     arm(e);
@@ -189,7 +205,7 @@ void engine_finish(struct engine *e)
     bury(e);
     neighbours_tell(e);
     arm(e);
-    if (e->events_head != e->events_tail || !list_empty(&e->sessions.again))
+    if (e->events_head != e->events_tail || has_more(e))
         engine_poke(e);
 }
 
@@ -199,6 +215,7 @@ void engine_drain(engine *e)
     e->draining = true;
     e->counters[COUNTER_draining] = 1;
     listeners_stop(e);
+    tunnels_leave(e);
     sessions_leave(e);
     pool_drop_all(e);
     engine_finish(e);
@@ -249,7 +266,7 @@ static bool start(struct engine *e, const struct engine_config *config, int stat
         return false;
     e->counters = stats_counters(e->stats);
     e->pods = calloc(SLOTS_MAX, sizeof(struct pod *));
-    if (!e->pods || pool_init(e) < 0 || !open_descriptors(e) || !map_heartbeat(e, heartbeat_fd))
+    if (!e->pods || pool_init(e) < 0 || tunnels_init(e) < 0 || !open_descriptors(e) || !map_heartbeat(e, heartbeat_fd))
         return false;
     beat(e, &e->beat);
     arm(e);
@@ -287,6 +304,8 @@ void engine_free(engine *e)
         pods_free(e);
         sessions_free(e);
         pool_free(e);
+        tunnels_free(e);
+        credentials_free(e);
         http_free(e);
         listeners_bury(e);
         plans_free(e);

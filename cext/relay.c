@@ -63,7 +63,7 @@ bool lane_send(struct engine *e, struct session *s, struct lane *lane, struct le
     uint32_t left = lane->cleared - lane->at;
     ssize_t sent = leg_write(e, to, from->rx->bytes + lane->at, left);
     if (to->full && !(to->watch.wanted & EPOLLOUT))
-        watch_set(e, &to->watch, LEG_EVENTS | EPOLLOUT);
+        leg_watch(e, to, LEG_EVENTS | EPOLLOUT);
     if (sent <= 0)
         return false;
     uint32_t of_head = sent < lane->head_left ? (uint32_t)sent : lane->head_left;

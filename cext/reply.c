@@ -7,7 +7,6 @@
 #include "exchange.h"
 
 #define REPLY_MAX 512
-#define DISCARD_BYTES 16384
 
 struct words {
     const char *name, *sentence;
@@ -100,18 +99,16 @@ enum step linger_begin(struct engine *e, struct session *s)
     }
     s->state = SESSION_CLOSING;
     s->lingered = 0;
-    s->client.shut = true;
-    shutdown(s->client.watch.fd, SHUT_WR);
+    leg_shut(e, &s->client);
     timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.linger_ms));
     return STEP_NEXT;
 }
 
 enum step linger(struct engine *e, struct session *s)
 {
-    uint8_t bytes[DISCARD_BYTES];
     if (!s->client.readable)
         return STEP_WAIT;
-    ssize_t got = recv(s->client.watch.fd, bytes, sizeof bytes, 0);
+    ssize_t got = leg_discard(e, &s->client);
     if (got > 0) {
         s->lingered += (uint32_t)got;
         if (s->lingered <= e->config.max_linger_bytes)

@@ -114,7 +114,7 @@ static bool replan(struct engine *e, struct session *s)
     s->plans_version = e->plans_version;
     if (plan && plan != s->plan) {
         plan->refs++;
-        plan_unref(s->plan);
+        plan_unref(e, s->plan);
         s->plan = plan;
     }
     return plan || s->plan->through;

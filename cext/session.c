@@ -141,9 +141,9 @@ static bool is_http(const struct session *s)
 
 void session_watch(struct engine *e, struct session *s)
 {
-    int failed = watch_set(e, &s->client.watch, is_http(s) ? LEG_EVENTS : client_wants(s));
+    int failed = leg_watch(e, &s->client, is_http(s) ? LEG_EVENTS : client_wants(s));
     if (s->dial.up)
-        failed |= watch_set(e, &s->dial.up->leg.watch, server_wants(s));
+        failed |= leg_watch(e, &s->dial.up->leg, server_wants(s));
     if (failed)
         session_end(e, s, FLAG_UO, true, true);
 }
@@ -163,18 +163,6 @@ void session_count_opened(struct engine *e, struct session *s)
     s->series->opened++;
 }
 
-void leg_close(struct engine *e, struct leg *leg, bool reset)
-{
-    leg_drop(e, leg);
-    leg_moves(leg);
-    if (leg->watch.fd < 0)
-        return;
-    struct linger now = {.l_onoff = 1, .l_linger = 0};
-    if (reset)
-        setsockopt(leg->watch.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    watch_close(e, &leg->watch, leg->shared);
-}
-
 void session_end(struct engine *e, struct session *s, enum flag flag, bool reset_client, bool reset_server)
 {
     if (s->state == SESSION_DEAD)
@@ -191,7 +179,7 @@ void session_end(struct engine *e, struct session *s, enum flag flag, bool reset
     leg_close(e, &s->client, reset_client);
     dial_leave(e, s, reset_server);
     if (s->plan)
-        plan_unref(s->plan);
+        plan_unref(e, s->plan);
     name_unref(e, s->identity);
     free(s->sni);
     uint32_t index = (uint32_t)s->id - 1;
@@ -212,13 +200,13 @@ void session_give_up(struct engine *e, struct session *s, enum flag flag)
 void session_event(struct engine *e, struct leg *leg, uint32_t events)
 {
     struct session *s = leg->session;
-    if (s->state == SESSION_DEAD || leg->watch.fd < 0)
+    if (s->state == SESSION_DEAD || leg_is_closed(leg))
         return;
     if (is_http(s)) {
         http_event(e, leg, events);
         return;
     }
-    if ((events & (EPOLLERR | EPOLLHUP)) && leg->watch.wanted == 0)
+    if ((events & (EPOLLERR | EPOLLHUP)) && leg->watch.wanted == 0 && !leg->stream)
         watch_mute(e, &leg->watch); /* errors cannot be unwanted: level-triggered they would spin */
     if (s->state == SESSION_OPEN)
         opaque_event(e, leg, events);

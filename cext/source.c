@@ -10,6 +10,7 @@
 struct source {
     struct source *next;
     uint64_t id;
+    struct name *identity;
     uint8_t ip[16];
 };
 
@@ -42,15 +43,29 @@ uint64_t source_of(const struct engine *e, const uint8_t ip[16])
     return found ? found->id : 0;
 }
 
-int engine_add_source(engine *e, const uint8_t address[16], uint64_t id)
+struct name *source_identity(const struct engine *e, const uint8_t ip[16])
 {
-    if (!e->sources && !(e->sources = calloc(1, sizeof *e->sources)))
+    const struct source *found = e->sources ? *find(e, ip) : NULL;
+    return found ? found->identity : NULL;
+}
+
+int engine_add_source(engine *e, const uint8_t address[16], uint64_t id, const char *identity)
+{
+    bool named = identity && *identity;
+    struct name *name = named ? name_get(e, identity) : NULL;
+    if (named && !name)
         return -ENOMEM;
-    struct source **at = find(e, address);
-    if (!*at && !(*at = calloc(1, sizeof **at)))
+    if (!e->sources)
+        e->sources = calloc(1, sizeof *e->sources);
+    struct source **at = e->sources ? find(e, address) : NULL;
+    if (!at || (!*at && !(*at = calloc(1, sizeof **at)))) {
+        name_unref(e, name);
         return -ENOMEM;
+    }
     memcpy((*at)->ip, address, 16);
     (*at)->id = id;
+    name_unref(e, (*at)->identity);
+    (*at)->identity = name;
     return 0;
 }
 
@@ -62,6 +77,7 @@ void engine_remove_source(engine *e, const uint8_t address[16])
     struct source *found = *at;
     if (found) {
         *at = found->next;
+        name_unref(e, found->identity);
         free(found);
     }
 }
@@ -72,6 +88,7 @@ void sources_free(struct engine *e)
         while (e->sources->buckets[i]) {
             struct source *source = e->sources->buckets[i];
             e->sources->buckets[i] = source->next;
+            name_unref(e, source->identity);
             free(source);
         }
     free(e->sources);

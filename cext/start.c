@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core.h"
+#include "stream.h"
 
 void session_decide(struct engine *e, struct session *s, enum detected found)
 {
@@ -69,7 +69,7 @@ static void go_on(struct engine *e, struct session *s)
 /* How long to wait for the client's first bytes before anything is dialled; 0: not at all, the server may speak first. */
 static uint32_t patience_ms(const struct engine *e, const struct session *s)
 {
-    if (s->decided || s->client.ended)
+    if (s->decided || s->client.ended || s->client.stream) /* who comes by tunnel waits for the server to be there */
         return 0;
     if (s->plan->protocol == ENGINE_HTTP)
         return e->config.detect_timeout_ms;
@@ -80,7 +80,7 @@ void session_use(struct engine *e, struct session *s, struct plan *plan)
 {
     plan->refs++;
     if (s->plan)
-        plan_unref(s->plan);
+        plan_unref(e, s->plan);
     s->plan = plan;
     s->plans_version = e->plans_version;
     if (s->exchange) {
@@ -102,7 +102,7 @@ void session_use(struct engine *e, struct session *s, struct plan *plan)
 static void pass_through(struct engine *e, struct session *s)
 {
     int32_t slot = s->direction == ENGINE_INBOUND ? (int32_t)s->slot : -1;
-    struct plan *plan = plan_through(&s->asked, slot, e->now, e->config.default_rtt_ms * (double)NS_PER_MS);
+    struct plan *plan = plan_through(e, &s->asked, slot);
     if (!plan) {
         COUNT(e, no_memory);
         session_give_up(e, s, FLAG_UO);
@@ -110,7 +110,7 @@ static void pass_through(struct engine *e, struct session *s)
     }
     COUNT(e, passed_through);
     session_use(e, s, plan);
-    plan_unref(plan);
+    plan_unref(e, plan);
 }
 
 void session_park(struct engine *e, struct session *s)
@@ -150,29 +150,61 @@ void engine_no_plan(engine *e, uint64_t connection)
     engine_finish(e);
 }
 
-int session_start(struct engine *e, int fd, bool shared, uint32_t slot, uint8_t direction,
-                  const struct endpoint_address *peer, const struct endpoint_address *asked)
+static struct session *admit(struct engine *e, uint32_t slot, uint8_t direction, const struct endpoint_address *peer,
+                             const struct endpoint_address *asked)
 {
     bool room = e->counters[COUNTER_connections] < e->config.max_connections || session_reclaim(e);
     struct session *s = room ? session_new(e) : NULL;
     if (!s) {
         e->counters[room ? COUNTER_no_memory : COUNTER_accept_limited]++;
-        turn_away(fd);
-        return room ? -ENOMEM : -EAGAIN;
+        errno = room ? ENOMEM : EAGAIN;
+        return NULL;
     }
-    s->client = (struct leg){.watch = {.fd = fd, .kind = WATCH_CLIENT}, .session = s, .shared = shared};
+    s->client = (struct leg){.watch = {.fd = -1, .kind = WATCH_CLIENT}, .session = s};
     list_init(&s->client.lapse);
     s->slot = slot;
     s->direction = direction;
     s->peer = *peer;
     s->asked = *asked;
+    return s;
+}
+
+static void begin(struct engine *e, struct session *s)
+{
+    session_watch(e, s);
+    if (s->state != SESSION_DEAD)
+        route(e, s);
+}
+
+int session_start(struct engine *e, int fd, bool shared, uint32_t slot, uint8_t direction,
+                  const struct endpoint_address *peer, const struct endpoint_address *asked)
+{
+    struct session *s = admit(e, slot, direction, peer, asked);
+    if (!s) {
+        int error = errno;
+        turn_away(fd);
+        return -error;
+    }
+    s->client.watch.fd = fd;
+    s->client.shared = shared;
     const struct pod *pod = pod_find(e, slot);
     s->source = direction == ENGINE_INBOUND ? source_of(e, peer->ip) : pod ? pod->source : 0;
     if (direction == ENGINE_OUTBOUND && pod)
         s->identity = name_ref(pod->identity); /* the kernel's word: the socket was the pod's */
-    session_watch(e, s);
-    if (s->state != SESSION_DEAD)
-        route(e, s);
+    begin(e, s);
+    return 0;
+}
+
+int session_start_stream(struct engine *e, struct stream *st, uint32_t slot, const struct endpoint_address *peer,
+                         const struct endpoint_address *asked, struct name *identity)
+{
+    struct session *s = admit(e, slot, ENGINE_INBOUND, peer, asked);
+    if (!s)
+        return -errno;
+    stream_hold(st, &s->client);
+    s->identity = name_ref(identity);
+    s->source = source_identity(e, peer->ip) == identity ? source_of(e, peer->ip) : 0;
+    begin(e, s);
     return 0;
 }
 

@@ -27,8 +27,9 @@ struct stats {
 #define TEXT_OF(name, text) text,
 #define BAD_REQUEST_NAME(name, status) "bad_request_" #name,
 #define BAD_RESPONSE_NAME(name, status) "bad_response_" #name,
+#define TLS_NAME(name, text) "tls_failed_" #name,
 static const char *const COUNTER_NAMES[] = {STATS_COUNTERS(NAME_OF) HTTP1_REASONS(BAD_REQUEST_NAME)
-                                                HTTP1_REASONS(BAD_RESPONSE_NAME)};
+                                                HTTP1_REASONS(BAD_RESPONSE_NAME) TLS_REASONS(TLS_NAME)};
 static const uint8_t COUNTER_GAUGES[COUNTER_COUNT] = {STATS_COUNTERS(GAUGE_OF)};
 static const char *const FLAG_NAMES[] = {STATS_FLAGS(TEXT_OF)};
 static const char *const PROTOCOL_NAMES[] = {STATS_PROTOCOLS(TEXT_OF)};

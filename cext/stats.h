@@ -57,6 +57,7 @@
     X(dial_timeout, 0) \
     X(dial_unreachable, 0) \
     X(dial_failed, 0) \
+    X(dial_denied, 0) \
     X(dial_retried, 0) \
     X(pool_reused, 0) \
     X(pool_limited, 0) \
@@ -90,7 +91,33 @@
     X(stuck_ended, 0) \
     X(idle_reclaimed, 0) \
     X(series_overflow, 0) \
+    X(plaintext_refused, 0) \
+    X(tunnels_dialled, 0) \
+    X(tunnels_accepted, 0) \
+    X(tunnel_limited, 0) \
+    X(tunnel_no_identity, 0) \
+    X(tunnel_unreachable, 0) \
+    X(tunnel_broken, 0) \
+    X(tunnel_cut, 0) \
+    X(tunnel_silent, 0) \
+    X(tunnel_idle, 0) \
+    X(tunnel_denied, 0) \
+    X(tunnel_sent_bytes, 0) \
+    X(tunnel_received_bytes, 0) \
+    X(tls_handshakes, 0) \
+    X(tls_resumed, 0) \
+    X(tls_timeout, 0) \
+    X(tls_signatures, 0) \
+    X(tls_signature_refused, 0) \
+    X(h2_head_too_large, 0) \
+    X(h2_reset_flood, 0) \
+    X(h2_no_buffer, 0) \
+    X(h2_swept, 0) \
+    X(hbone_streams, 0) \
+    X(hbone_bad_request, 0) \
+    X(hbone_refused, 0) \
     X(connections, 1) \
+    X(tunnels, 1) \
     X(upstreams, 1) \
     X(pooled, 1) \
     X(parked, 1) \
@@ -101,13 +128,34 @@
     X(plans, 1) \
     X(draining, 1)
 
+/* Why the handshake of a tunnel failed, for people too. */
+#define TLS_REASONS(X) \
+    X(no_certificate, "the peer has no certificate") \
+    X(expired, "the peer's certificate has expired") \
+    X(not_yet_valid, "the peer's certificate is not valid yet: whose clock is wrong?") \
+    X(untrusted, "no root that we believe vouches for the peer's certificate") \
+    X(not_a_leaf, "the peer's certificate is a certificate authority's, or not for this use") \
+    X(not_spiffe, "the peer's certificate does not hold exactly one SPIFFE id of a service account") \
+    X(trust_domain, "the peer is of another trust domain") \
+    X(identity, "the peer is not who should be at that address") \
+    X(denied, "the peer's identity or certificate is on the list of denied ones") \
+    X(version, "the peer does not speak TLS 1.3") \
+    X(alpn, "the peer does not speak HTTP/2") \
+    X(unsigned, "the agent did not sign our part of the handshake") \
+    X(told, "the peer refused us, and said so by an alert") \
+    X(broken, "the peer broke the protocol, or the connection")
+#define TLS_REASON_ENUM(name, text) TLS_##name,
+enum tls_reason { TLS_FINE, TLS_REASONS(TLS_REASON_ENUM) TLS_REASON_COUNT };
+
 #define STATS_ENUM(name, gauge) COUNTER_##name,
 #define STATS_BAD_REQUEST_ENUM(name, status) COUNTER_bad_request_##name,
 #define STATS_BAD_RESPONSE_ENUM(name, status) COUNTER_bad_response_##name,
+#define STATS_TLS_ENUM(name, text) COUNTER_tls_failed_##name,
 enum counter {
     STATS_COUNTERS(STATS_ENUM) /* and by each reason of http1.h: */
     HTTP1_REASONS(STATS_BAD_REQUEST_ENUM)
     HTTP1_REASONS(STATS_BAD_RESPONSE_ENUM)
+    TLS_REASONS(STATS_TLS_ENUM)
     COUNTER_COUNT
 };
 
@@ -124,7 +172,8 @@ enum counter {
     X(DPE, "DPE")  /* the client broke the protocol */ \
     X(UPE, "UPE")  /* the server broke the protocol */ \
     X(UT, "UT")    /* the server took too long */ \
-    X(NR, "NR")    /* no route */
+    X(NR, "NR")    /* no route */ \
+    X(UAEX, "UAEX") /* a policy denies it */
 
 #define STATS_FLAG_ENUM(name, text) FLAG_##name,
 enum flag { STATS_FLAGS(STATS_FLAG_ENUM) FLAG_COUNT };

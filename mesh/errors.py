@@ -28,6 +28,7 @@ class Flag(StrEnum):
     SERVER_PROTOCOL = "UPE"
     TIMEOUT = "UT"
     NO_ROUTE = "NR"
+    DENIED = "UAEX"
 
 
 MEANINGS: dict[Flag, str] = {
@@ -43,6 +44,7 @@ MEANINGS: dict[Flag, str] = {
     Flag.SERVER_PROTOCOL: "the server broke the protocol",
     Flag.TIMEOUT: "the server did not answer in time",
     Flag.NO_ROUTE: "no route matched",
+    Flag.DENIED: "a policy denies it",
 }
 
 
@@ -69,6 +71,7 @@ ENDINGS: dict[str, Ending] = {
     "connect_timeout": Ending(Flag.CONNECT_FAILED, 503, True, "no endpoint answered within the connect timeout"),
     "overload": Ending(Flag.OVERFLOW, 503, False, "a limit was reached; less load comes first, so it is closed"),
     "no_route": Ending(Flag.NO_ROUTE, 404, True, "no rule of the service's routes matches the request"),
+    "authz_denied": Ending(Flag.DENIED, 403, True, "a policy of the mesh does not allow it"),
     # What the client sent
     "bad_request": Ending(Flag.CLIENT_PROTOCOL, 400, False, "the request is malformed, or could be read in two ways"),
     "bad_body": Ending(Flag.CLIENT_PROTOCOL, 400, False, "the request's body breaks its own framing"),

@@ -208,6 +208,7 @@ class Plan(Value):
     address: str
     port: int
     service: int = 0  # Service.id, 0 when no service is meant
+    host: str = ""  # its DNS name, for the proxies of other nodes
     protocol: Protocol = Protocol.DETECT
     balancer: Balancer = Balancer.EWMA
     endpoints: tuple[PlanEndpoint, ...] = ()

@@ -35,6 +35,7 @@ from mesh.model import (
 )
 
 Key = tuple[str, int]
+DOMAIN = "svc.cluster.local"  # Kubernetes' own default; a name for people, nothing is resolved by it
 
 
 def compile_plans(snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> dict[Key, Plan]:
@@ -74,6 +75,7 @@ class _Compiler:
             address=vip,
             port=port.port,
             service=service.id,
+            host=f"{service.name}.{service.namespace}.{DOMAIN}",
             protocol=Protocol.OPAQUE if opaque else protocol_of(port),
             balancer=service.balancer,
             endpoints=tuple(self._endpoint(each) for each in chosen),

@@ -12,7 +12,7 @@ import os
 
 from mesh.aio.channel import Channel, ChannelClosed
 from mesh.forward import messages as say
-from mesh.forward.engine import Engine, EngineConfig, NeedPlan, NeedSockets
+from mesh.forward.engine import Engine, EngineConfig, NeedPlan, NeedSignature, NeedSockets
 from mesh.model import Direction, Plan
 
 log = logging.getLogger("seine.worker")
@@ -74,6 +74,12 @@ class Carrier:
                 self._remove_plans(keys)
             case say.SetSources(known=known, gone=gone):
                 self._set_sources(known, gone)
+            case say.SetIdentities(known=identities, gone=gone):
+                self._set_identities(identities, gone)
+            case say.SetTrust(domain=domain, roots=roots, denied=denied):
+                self._set_trust(domain, roots, denied)
+            case say.Signed(job=job, signature=signature):
+                self.engine.signed(job, signature)
             case say.Synced():
                 self._forget_unnamed()
             case say.NoPlan(connection=connection):
@@ -111,7 +117,7 @@ class Carrier:
         if known is not None and known[0] != message.cookie:
             self._remove_pod(slot, close_connections=True)
             known = None
-        self.engine.add_pod(slot, message.source, message.opaque_ports, message.identity, message.mtls)
+        self.engine.add_pod(slot, message.source, message.opaque_ports, message.identity, message.mtls, message.baggage)
         if known is not None:
             _close_all(listeners)
             return
@@ -141,8 +147,23 @@ class Carrier:
     def _set_sources(self, known: tuple[tuple[str, int, str], ...], gone: tuple[str, ...]) -> None:
         for address in gone:
             self.engine.remove_source(address)
-        for address, workload, _identity in known:
-            self.engine.add_source(address, workload)
+        for address, workload, identity in known:
+            self.engine.add_source(address, workload, identity)
+
+    def _set_identities(self, known: tuple[say.Identity, ...], gone: tuple[str, ...]) -> None:
+        for name in gone:
+            self.engine.remove_identity(name)
+        for identity in known:
+            try:
+                self.engine.set_identity(identity.name, identity.chain)
+            except OSError as error:
+                log.error("%s: pods of this identity get no tunnel; what certificates has the agent sent?", error)
+
+    def _set_trust(self, domain: str, roots: tuple[bytes, ...], denied: tuple[str, ...]) -> None:
+        try:
+            self.engine.set_trust(domain, roots, denied)
+        except OSError as error:
+            log.error("%s: the trust of before stays; what certificates has the agent sent?", error)
 
     def _forget_unnamed(self) -> None:
         for slot in set(self._pods) - self._named_pods:
@@ -167,6 +188,9 @@ class Carrier:
             match event:
                 case NeedSockets(slot=slot, family=family, missing=missing):
                     self._want(slot, family, missing)
+                case NeedSignature(job=job, identity=identity, content=content):
+                    if not self._say(say.Sign(job=job, identity=identity, content=content)):
+                        self._engine.signed(job, b"")
                 case NeedPlan(connection=connection, address=address, port=port):
                     if not self._say(say.NeedPlan(connection=connection, address=address, port=port)):
                         self._engine.no_plan(connection)

@@ -25,6 +25,7 @@ __all__ = [
     "EngineConfig",
     "Event",
     "NeedPlan",
+    "NeedSignature",
     "NeedSockets",
     "StatsError",
     "bucket_bounds_us",
@@ -76,6 +77,7 @@ class EngineConfig:
     max_parked: int = 1024  # a burst while the agent compiles a plan; 64 KiB each at worst
     max_waiting: int = 1024  # the same for sockets
     max_buffers: int = 4096  # blocks of 64 KiB: 256 MiB per worker
+    max_tunnels: int = 0  # 0: a quarter of max_connections
     stuck_ms: int = 250  # a round trip round the world, and its retransmission
     accept_batch: int = 1  # a burst spreads over the workers, and no accept is made in vain
     budget: int = 1024  # events per pump, about 10 ms of work: the loop must breathe
@@ -94,6 +96,10 @@ class EngineConfig:
     max_pooled: int = 0  # 0: from RLIMIT_NOFILE
     max_pooled_per_key: int = 128
     max_interim: int = 16
+    tunnel_handshake_ms: int = 5000
+    tunnel_idle_ms: int = 300_000  # ztunnel's
+    tunnel_ping_ms: int = 15_000  # a peer that vanished is noticed within half a minute
+    tunnel_silence_ms: int = 10_000
     backoff_ms: int = 100
     heartbeat_ms: int = 250
     decay_ms: int = 10_000
@@ -122,7 +128,15 @@ class NeedSockets(NamedTuple):
     missing: int
 
 
-Event = NeedPlan | NeedSockets
+class NeedSignature(NamedTuple):
+    """A handshake wants this signed with that identity's key: answer with `signed`."""
+
+    job: int
+    identity: str
+    content: bytes
+
+
+Event = NeedPlan | NeedSockets | NeedSignature
 
 
 class ConnectionInfo(NamedTuple):
@@ -214,18 +228,31 @@ class Engine:
         values = asdict(config)
         values["seed"] = config.seed or int.from_bytes(os.urandom(8), "little")
         values["max_connections"] = config.max_connections or _default_max_connections()
+        values["max_tunnels"] = config.max_tunnels or values["max_connections"] // 4
         values["max_pooled"] = config.max_pooled or _default_max_pooled()
         values["banner_bytes"] = len(config.banner)
         self._engine = lib.engine_new(ffi.new("struct engine_config *", values), stats_fd, heartbeat_fd, worker)
         if self._engine == ffi.NULL:
             raise OSError(ffi.errno, f"the engine does not start: {os.strerror(ffi.errno)}")
+        self._to_sign = ffi.new("const char **"), ffi.new("const uint8_t **")
         self._events = ffi.new("struct engine_event[]", EVENTS_PER_PUMP)
         self.fd: int = lib.engine_fd(self._engine)
 
     def pump(self) -> list[Event]:
         """Handles what is ready; the descriptor stays readable while there is more."""
         count = lib.engine_pump(self._engine, self._events, EVENTS_PER_PUMP)
-        return [_event(self._events[i]) for i in range(count)]
+        return [event for i in range(count) if (event := self._event(self._events[i])) is not None]
+
+    def _event(self, event: Any) -> Event | None:
+        """None: a handshake that is over by now."""
+        if event.kind != lib.ENGINE_NEED_SIGNATURE:
+            return _event(event)
+        identity, content = self._to_sign
+        length = lib.engine_to_sign(self._engine, event.connection, identity, content)
+        if not length:
+            return None
+        name = ffi.string(identity[0]).decode("ascii", "replace")
+        return NeedSignature(event.connection, name, bytes(content[0][i] for i in range(length)))
 
     def poke(self) -> None:
         """Makes `fd` readable."""
@@ -238,23 +265,47 @@ class Engine:
         opaque_ports: Iterable[int] = (),
         identity: str = "",
         mtls: Mtls = Mtls.PERMISSIVE,
+        baggage: str = "",
     ) -> None:
-        """`source`: its id in the counters; `identity`: its SPIFFE id. Known: updated."""
+        """`source`: its id in the counters; `identity`: its SPIFFE id; `baggage`: what other nodes are told of it.
+
+        Known: updated.
+        """
         ports = ffi.new("uint16_t[]", sorted(opaque_ports))
-        name = ffi.new("char[]", identity.encode())
+        name, described = ffi.new("char[]", identity.encode()), ffi.new("char[]", baggage.encode())
         value = {
             "slot": slot,
             "source": source,
             "identity": name,
+            "baggage": described,
             "mtls": _MTLS[mtls],
             "opaque_ports": ports,
             "opaque_count": len(ports),
         }
         _checked(lib.engine_add_pod(self._engine, ffi.new("struct engine_pod *", value)), f"pod in slot {slot}")
 
-    def add_source(self, address: str, source: int) -> None:
-        """Which workload a client address is, for the counters of inbound connections."""
-        _checked(lib.engine_add_source(self._engine, pack_address(address), source), f"source {address}")
+    def set_identity(self, name: str, chain: Iterable[bytes]) -> None:
+        """A SPIFFE id of this node and its certificates as DER, leaf first. New, or renewed: connections go on."""
+        der = b"".join(chain)
+        _checked(lib.engine_set_identity(self._engine, name.encode(), der, len(der)), f"identity {name}")
+
+    def remove_identity(self, name: str) -> None:
+        lib.engine_remove_identity(self._engine, name.encode())
+
+    def set_trust(self, domain: str, roots: Iterable[bytes], denied: Iterable[str] = ()) -> None:
+        """Whom to believe: trust domain, root certificates as DER; `denied`: SPIFFE ids or serial numbers."""
+        der, names = b"".join(roots), [ffi.new("char[]", each.encode()) for each in denied]
+        result = lib.engine_set_trust(self._engine, domain.encode(), der, len(der), names, len(names))
+        _checked(result, f"trust in {domain}")
+
+    def signed(self, job: int, signature: bytes) -> None:
+        """The answer to NeedSignature: ECDSA with SHA-256 as DER; empty: there is none."""
+        lib.engine_signed(self._engine, job, signature, len(signature))
+
+    def add_source(self, address: str, source: int, identity: str = "") -> None:
+        """Which workload a client address is, and with which SPIFFE id ("" for unknown)."""
+        result = lib.engine_add_source(self._engine, pack_address(address), source, identity.encode())
+        _checked(result, f"source {address}")
 
     def remove_source(self, address: str) -> None:
         lib.engine_remove_source(self._engine, pack_address(address))
@@ -276,13 +327,16 @@ class Engine:
         _checked(result, f"connection to {address}:{port}")
 
     def set_plan(self, plan: Plan) -> None:
-        endpoints = ffi.new("struct engine_endpoint[]", [_endpoint(endpoint) for endpoint in plan.endpoints])
+        peers = {each.peer: ffi.new("char[]", each.peer.encode()) for each in plan.endpoints}
+        host = ffi.new("char[]", plan.host.encode())
+        endpoints = ffi.new("struct engine_endpoint[]", [_endpoint(each, peers[each.peer]) for each in plan.endpoints])
         value = {
             "address": pack_address(plan.address),
             "port": plan.port,
             "service": plan.service,
             "protocol": _PROTOCOLS[plan.protocol],
             "balancer": _BALANCERS[plan.balancer],
+            "host": host,
             "endpoint_count": len(plan.endpoints),
             "endpoints": endpoints,
         }
@@ -326,12 +380,13 @@ def _event(event: Any) -> Event:
     return NeedPlan(event.connection, event.slot, Direction(event.direction), address, event.port)
 
 
-def _endpoint(endpoint: PlanEndpoint) -> dict[str, object]:
+def _endpoint(endpoint: PlanEndpoint, peer: object) -> dict[str, object]:
     return {
         "id": endpoint.id,
         "address": pack_address(endpoint.address),
         "port": endpoint.port,
         "slot": endpoint.slot,
+        "peer": peer,
         "weight": endpoint.weight,
     }
 

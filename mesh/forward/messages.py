@@ -94,6 +94,7 @@ class AddPod(Message, frozen=True):
     opaque_ports: tuple[int, ...] = ()
     identity: str = ""  # SPIFFE id; empty: none, and no tunnel
     mtls: Mtls = Mtls.PERMISSIVE
+    baggage: str = ""  # what other nodes' proxies are told of it (W3C Baggage)
 
 
 class RemovePod(Message, frozen=True):

@@ -12,6 +12,7 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parents[2]
 CEXT = ROOT / "cext"
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1")
+LIBRARIES = ("-lssl", "-lcrypto", "-lnghttp2", "-lm")
 PURE = ("balance.c", "detect.c", "timer.c")
 
 
@@ -31,7 +32,7 @@ def clean_environment() -> dict[str, str]:
 
 def compile_shared(output: Path, sources: list[Path], *flags: str) -> Path:
     subprocess.run(
-        ["gcc", "-shared", "-fPIC", *flags, f"-I{CEXT}", "-o", str(output), *map(str, sources), "-lm"],
+        ["gcc", "-shared", "-fPIC", *flags, f"-I{CEXT}", "-o", str(output), *map(str, sources), *LIBRARIES],
         check=True,
         env=clean_environment(),
     )

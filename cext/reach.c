@@ -1,0 +1,198 @@
+/* The table of reaches, and what is done to all tunnels. */
+#include "reach.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUCKETS 1024
+#define STREAMS_MAX 100  /* of one tunnel; then there is another (ztunnel's number) */
+#define IDLE_MAX 1024    /* reaches kept without a tunnel, for their session */
+
+struct reach {
+    struct reach *next; /* in its bucket */
+    struct list idle;   /* among those without a tunnel, oldest first */
+    struct list tunnels;
+    struct endpoint_address to;
+    struct name *peer;
+    SSL_SESSION *session;
+    uint64_t trust_version; /* when it was made */
+    uint32_t slot;
+};
+
+static struct reach **place_of(const struct engine *e, uint32_t slot, const struct name *peer,
+                               const struct endpoint_address *to)
+{
+    uint64_t hash = hash_address(to->ip, to->port) ^ (slot + 1) * 0x9e3779b97f4a7c15ull;
+    struct reach **at = &e->tunnels.reaches[hash % BUCKETS];
+    while (*at && ((*at)->slot != slot || (*at)->peer != peer || (*at)->to.port != to->port ||
+                   memcmp((*at)->to.ip, to->ip, sizeof to->ip) != 0))
+        at = &(*at)->next;
+    return at;
+}
+
+static void reach_free(struct engine *e, struct reach *reach)
+{
+    *place_of(e, reach->slot, reach->peer, &reach->to) = reach->next;
+    list_remove(&reach->idle);
+    name_unref(e, reach->peer);
+    SSL_SESSION_free(reach->session);
+    free(reach);
+}
+
+static bool takes_more(const struct tunnel *t)
+{
+    uint32_t max = t->state == TUNNEL_OPEN ? h2_streams_max(&t->h2) : STREAMS_MAX;
+    return !t->h2.went_away && t->state != TUNNEL_DEAD && t->h2.stream_count < (max < STREAMS_MAX ? max : STREAMS_MAX);
+}
+
+struct tunnel *tunnel_find(struct engine *e, uint32_t slot, struct name *peer, const struct endpoint_address *to)
+{
+    struct reach *reach = *place_of(e, slot, peer, to);
+    for (struct list *at = reach ? reach->tunnels.next : NULL; reach && at != &reach->tunnels; at = at->next)
+        if (takes_more(container_of(at, struct tunnel, all)))
+            return container_of(at, struct tunnel, all);
+    return NULL;
+}
+
+static void forget_oldest(struct engine *e)
+{
+    e->tunnels.idle_count--;
+    reach_free(e, container_of(e->tunnels.idle.next, struct reach, idle));
+}
+
+struct reach *reach_join(struct engine *e, struct tunnel *t, struct name *peer, const struct endpoint_address *to)
+{
+    struct reach **place = place_of(e, t->slot, peer, to), *reach = *place;
+    if (!reach) {
+        if (e->tunnels.idle_count >= IDLE_MAX)
+            forget_oldest(e);
+        place = place_of(e, t->slot, peer, to);
+        if (!(reach = calloc(1, sizeof *reach)))
+            return NULL;
+        list_init(&reach->idle);
+        list_init(&reach->tunnels);
+        reach->slot = t->slot;
+        reach->to = *to;
+        reach->peer = name_ref(peer);
+        *place = reach;
+    }
+    if (!list_empty(&reach->idle)) {
+        list_remove(&reach->idle);
+        e->tunnels.idle_count--;
+    }
+    list_push(&reach->tunnels, &t->all);
+    return t->reach = reach;
+}
+
+void reach_leave(struct engine *e, struct tunnel *t, SSL_SESSION *session)
+{
+    struct reach *reach = t->reach;
+    if (session) {
+        SSL_SESSION_free(reach->session);
+        reach->session = session;
+        reach->trust_version = e->trust_version;
+    }
+    if (!list_empty(&reach->tunnels))
+        return;
+    if (!reach->session) {
+        reach_free(e, reach);
+        return;
+    }
+    list_push(&e->tunnels.idle, &reach->idle);
+    e->tunnels.idle_count++;
+}
+
+SSL_SESSION *reach_session(const struct engine *e, const struct reach *reach)
+{
+    bool good = reach->session && reach->trust_version == e->trust_version && SSL_SESSION_is_resumable(reach->session);
+    return good ? reach->session : NULL;
+}
+
+/* ---- all tunnels ---- */
+
+int tunnels_init(struct engine *e)
+{
+    list_init(&e->tunnels.accepted);
+    list_init(&e->tunnels.dirty);
+    list_init(&e->tunnels.again);
+    list_init(&e->tunnels.dead);
+    list_init(&e->tunnels.idle);
+    list_init(&e->signatures);
+    list_init(&e->credentials);
+    list_init(&e->streams_told);
+    e->tunnels.reaches = calloc(BUCKETS, sizeof *e->tunnels.reaches);
+    return e->tunnels.reaches ? 0 : -1;
+}
+
+static void each_in(struct engine *e, struct list *among, void (*act)(struct engine *, struct tunnel *, uint32_t), uint32_t number)
+{
+    struct list *next;
+    for (struct list *at = among->next; at != among; at = next) {
+        next = at->next;
+        act(e, container_of(at, struct tunnel, all), number);
+    }
+}
+
+static void each(struct engine *e, void (*act)(struct engine *, struct tunnel *, uint32_t), uint32_t number)
+{
+    each_in(e, &e->tunnels.accepted, act, number);
+    for (uint32_t i = 0; i < BUCKETS; i++)
+        for (struct reach *reach = e->tunnels.reaches[i], *next; reach; reach = next) {
+            next = reach->next; /* it may be freed with its last tunnel */
+            each_in(e, &reach->tunnels, act, number);
+        }
+}
+
+static void judge(struct engine *e, struct tunnel *t, uint32_t number)
+{
+    (void)number;
+    if (!tls_is_denied(t->tls))
+        return;
+    COUNT(e, tunnel_denied);
+    tunnel_close(e, t, EACCES);
+}
+
+void tunnels_judge(struct engine *e)
+{
+    each(e, judge, 0);
+}
+
+static void drop(struct engine *e, struct tunnel *t, uint32_t slot)
+{
+    if (t->slot == slot)
+        tunnel_close(e, t, ECONNRESET);
+}
+
+void tunnels_drop_slot(struct engine *e, uint32_t slot)
+{
+    each(e, drop, slot);
+}
+
+static void leave(struct engine *e, struct tunnel *t, uint32_t number)
+{
+    (void)e, (void)number;
+    h2_goodbye(&t->h2);
+}
+
+void tunnels_leave(struct engine *e)
+{
+    each(e, leave, 0);
+}
+
+static void cut(struct engine *e, struct tunnel *t, uint32_t number)
+{
+    (void)number;
+    tunnel_close(e, t, ECONNRESET);
+}
+
+void tunnels_free(struct engine *e)
+{
+    if (!e->tunnels.reaches)
+        return;
+    each(e, cut, 0);
+    tunnels_bury(e);
+    while (!list_empty(&e->tunnels.idle))
+        reach_free(e, container_of(e->tunnels.idle.next, struct reach, idle));
+    free(e->tunnels.reaches);
+}

@@ -1,0 +1,123 @@
+"""Two engines of two nodes, joined over loopback: what one carries comes out of a tunnel of the other.
+
+The destination listens where its `tunnel_port` is, so that a connection there is what sk_lookup would
+have steered to it. Handshakes are signed by the test, as the agent does; `sign = False` leaves them waiting.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from types import TracebackType
+from typing import Any, Self
+
+from mesh.forward.engine import NeedSignature
+from mesh.model import Balancer, Direction, Mtls, PlanEndpoint, Protocol, spiffe_id
+from tests.engine.rig import SLOT, Peer, Rig, Server, unused_port
+from tests.kit.pki import Authority, Certificate
+
+DOMAIN = "cluster.local"
+CLIENT, SERVER = spiffe_id(DOMAIN, "shop", "client"), spiffe_id(DOMAIN, "shop", "web")
+HERE = "127.0.0.1"
+SOURCE_OF_CLIENT = 7001
+
+
+class Node(Rig):
+    """A rig with identities."""
+
+    def __init__(self, authority: Authority, **config: int) -> None:
+        self.keys: dict[str, Certificate] = {}
+        self.authority, self.sign = authority, True
+        self.unsigned: list[NeedSignature] = []
+        self.neighbours: list[Node] = []
+        super().__init__(True, -1, **config)
+
+    def trust(self, *roots: Certificate, denied: tuple[str, ...] = ()) -> None:
+        self.engine.set_trust(DOMAIN, [each.der for each in roots or (self.authority.root,)], denied)
+
+    def identify(self, name: str, certificate: Certificate | None = None, mtls: Mtls = Mtls.PERMISSIVE) -> None:
+        """This node's pod is that, and has this certificate."""
+        self.keys[name] = certificate or self.authority.issue(name)
+        self.engine.set_identity(name, self.keys[name].chain)
+        self.engine.add_pod(SLOT, 77, identity=name, mtls=mtls, baggage="k8s.namespace.name=shop,service.name=x")
+
+    def step(self) -> bool:
+        """Either node may have something to do."""
+        fds = {node.engine.fd: node for node in (self, *self.neighbours)}
+        ready, _, _ = select.select(list(fds), [], [], 0.005)
+        for fd in ready:
+            fds[fd].pump()
+        return bool(ready)
+
+    def settle(self) -> None:
+        fds = {node.engine.fd: node for node in (self, *self.neighbours)}
+        while ready := select.select(list(fds), [], [], 0)[0]:
+            for fd in ready:
+                fds[fd].pump()
+
+    def pump(self) -> None:
+        super().pump()
+        asked = [event for event in self.events if isinstance(event, NeedSignature)]
+        self.events = [event for event in self.events if not isinstance(event, NeedSignature)]
+        self.unsigned += asked
+        if self.sign:
+            self.answer()
+
+    def answer(self, refuse: bool = False) -> None:
+        while self.unsigned:
+            want = self.unsigned.pop()
+            self.engine.signed(want.job, b"" if refuse else self.keys[want.identity].sign(want.content))
+
+
+class Pair:
+    def __init__(self, **config: int) -> None:
+        self.authority, self.tunnel_port = Authority(), unused_port()
+        self.source = Node(self.authority, tunnel_port=self.tunnel_port, **config)
+        self.destination = Node(self.authority, tunnel_port=self.tunnel_port, **config)
+        self.source.neighbours, self.destination.neighbours = [self.destination], [self.source]
+        self.listener = socket.create_server((HERE, self.tunnel_port), backlog=256)
+        self.listener.setblocking(False)
+
+    def ready(self, **server: Any) -> Self:
+        """Both trust the same root; the client's pod is CLIENT, the server's is SERVER."""
+        for node in (self.source, self.destination):
+            node.trust()
+        self.source.identify(CLIENT)
+        self.destination.identify(SERVER, **server)
+        self.destination.engine.add_listener(SLOT, Direction.INBOUND, self.listener.dup().detach())
+        self.destination.engine.add_source(HERE, SOURCE_OF_CLIENT, CLIENT)
+        return self
+
+    def serve(self, protocol: Protocol = Protocol.OPAQUE, balancer: Balancer = Balancer.EWMA) -> Server:
+        """An app on the other node; both nodes know its address."""
+        server = Server(self.destination, backlog=256)
+        self.destination.plan(
+            PlanEndpoint(id=server.port, address=HERE, port=server.port, slot=SLOT),
+            address=HERE,
+            port=server.port,
+            protocol=protocol,
+        )
+        self.source.plan(self.endpoint(server.port), protocol=protocol, balancer=balancer)
+        return server
+
+    def endpoint(self, port: int, peer: str = SERVER) -> PlanEndpoint:
+        return PlanEndpoint(id=port, address=HERE, port=port, peer=peer)
+
+    def talk(self, protocol: Protocol = Protocol.OPAQUE) -> tuple[Peer, Peer]:
+        """A client's connection and the app's end of it."""
+        server = self.serve(protocol)
+        client = self.source.client()
+        return client, server.accept()
+
+    def close(self) -> None:
+        self.source.close()
+        self.destination.close()
+        self.listener.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,157 @@
+"""Connections between two nodes go by a tunnel whose both ends are proven: real TLS, real HTTP/2, two engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mesh.model import Protocol
+from tests.engine.pair import CLIENT, SERVER, Pair
+from tests.engine.rig import Reset
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with Pair() as made:
+        yield made.ready()
+
+
+def test_bytes_arrive_both_ways_and_both_ends_are_proven(pair: Pair) -> None:
+    client, app = pair.talk()
+    client.send(b"question")
+    assert app.receive(8) == b"question"
+    app.send(b"answer")
+    assert client.receive(6) == b"answer"
+    (there,) = pair.destination.engine.connections()
+    assert there.identity == CLIENT
+    assert pair.source.count("tls_handshakes") == pair.destination.count("tls_handshakes") == 1
+
+
+def test_a_half_closed_connection_goes_on_in_the_other_direction(pair: Pair) -> None:
+    client, app = pair.talk()
+    client.send(b"all I have to say")
+    client.finish()
+    assert app.rest() == b"all I have to say"
+    app.send(b"and now you listen" * 1000)
+    app.close()
+    assert client.rest() == b"and now you listen" * 1000
+    pair.source.until(lambda: not pair.source.engine.live() and not pair.destination.engine.live())
+    assert pair.source.count("buffers") == pair.destination.count("buffers") == 0
+
+
+@pytest.mark.parametrize("who", ["client", "app"])
+def test_a_reset_is_passed_on(pair: Pair, who: str) -> None:
+    client, app = pair.talk()
+    client.send(b"x")
+    app.receive(1)
+    (client if who == "client" else app).reset()
+    assert (app if who == "client" else client).is_reset()
+
+
+def test_ten_mebibytes_each_way_at_once(pair: Pair) -> None:
+    client, app = pair.talk()
+    up, down = bytearray(), bytearray()
+    data = bytes(range(256)) * (10 * MIB // 256)
+    sent = {"up": 0, "down": 0}
+
+    def moved() -> bool:
+        sent["up"] += client.offer(data[sent["up"] : sent["up"] + 300_000]) if sent["up"] < len(data) else 0
+        sent["down"] += app.offer(data[sent["down"] : sent["down"] + 300_000]) if sent["down"] < len(data) else 0
+        up.extend(app.take())
+        down.extend(client.take())
+        return len(up) == len(down) == len(data)
+
+    pair.source.until(moved)
+    assert up == down == data
+
+
+def test_many_connections_share_a_tunnel_up_to_a_hundred(pair: Pair) -> None:
+    server = pair.serve()
+    clients = [pair.source.client() for _ in range(150)]
+    apps = [server.accept() for _ in clients]
+    for number, client in enumerate(clients):
+        client.send(f"{number:4}".encode())
+    assert sorted(app.receive(4) for app in apps) == sorted(f"{number:4}".encode() for number in range(150))
+    assert pair.source.count("tunnels") == 2
+
+
+def test_http_requests_of_one_connection_are_counted_one_by_one_on_both_nodes(pair: Pair) -> None:
+    server = pair.serve(Protocol.HTTP)
+    client = pair.source.client()
+    app = None
+    for _ in range(3):
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        app = app or server.accept()
+        assert app.receive(27).startswith(b"GET / HTTP/1.1\r\n")
+        app.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        assert client.receive(40).endswith(b"ok")
+    assert pair.source.count("http_requests") == pair.destination.count("http_requests") == 3
+    assert pair.source.count("hbone_streams") + pair.destination.count("hbone_streams") == 1
+
+
+def test_a_dead_application_is_a_refused_connection(pair: Pair) -> None:
+    server = pair.serve()
+    server.sock.close()
+    client = pair.source.client()
+    with pytest.raises(Reset):
+        client.rest()
+    assert pair.source.count("hbone_refused") > 0
+    assert pair.source.count("dial_refused") > 0
+
+
+def test_who_is_not_who_should_be_there_is_not_talked_to(pair: Pair) -> None:
+    server = pair.serve()
+    pair.source.plan(pair.endpoint(server.port, "spiffe://cluster.local/ns/shop/sa/other"), protocol=Protocol.OPAQUE)
+    client = pair.source.client()
+    client.send(b"secret")
+    with pytest.raises(Reset):
+        client.rest()
+    assert pair.source.count("tls_failed_identity") > 0
+    assert server.try_accept() is None
+
+
+def test_the_loop_goes_on_while_a_handshake_waits_for_its_signature(pair: Pair) -> None:
+    pair.destination.sign = False
+    server = pair.serve()
+    client = pair.source.client()
+    client.send(b"patience")
+    pair.source.until(lambda: pair.destination.unsigned)
+    pair.source.settle()
+    assert server.try_accept() is None
+    pair.destination.sign = True
+    pair.destination.answer()
+    assert server.accept().receive(8) == b"patience"
+
+
+def test_a_signature_that_is_refused_ends_the_handshake_with_its_reason(pair: Pair) -> None:
+    pair.source.sign = False
+    pair.serve()
+    client = pair.source.client()
+    pair.source.until(lambda: pair.source.unsigned)
+    pair.source.answer(refuse=True)
+    pair.source.sign = True
+    pair.source.wait_for(tls_failed_unsigned=1)
+    client.close()
+
+
+def test_who_is_denied_loses_live_connections(pair: Pair) -> None:
+    client, app = pair.talk()
+    client.send(b"x")
+    app.receive(1)
+    pair.destination.trust(denied=(CLIENT,))
+    assert client.is_reset()
+    assert pair.destination.count("tunnel_denied") == 1
+    assert SERVER
+
+
+def test_a_second_tunnel_to_the_same_peer_resumes_the_session_of_the_first(pair: Pair) -> None:
+    client, app = pair.talk()
+    client.send(b"x")
+    app.receive(1)
+    client.close()
+    app.close()
+    pair.source.settle()
+    assert pair.source.count("tls_handshakes") == 1
