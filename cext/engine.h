@@ -48,7 +48,7 @@ struct engine_config {
     uint32_t accept_batch;       /* connections taken from one listener per wake-up */
     uint32_t budget;             /* epoll events handled in one pump */
     uint32_t stock_target;       /* sockets to hold per pod and family */
-    uint32_t stock_low;          /* ask for more at this level */
+    uint32_t stock_low;          /* ask for more at this level; grows with the target, which grows when it runs empty */
     uint32_t connect_timeout_ms;
     uint32_t detect_timeout_ms;  /* client bytes on a port declared HTTP; then it is opaque */
     uint32_t detect_hold_ms;     /* an ambiguous prefix elsewhere; then it is opaque */

@@ -36,10 +36,16 @@ void stock_free(struct engine *e, struct pod *pod)
     }
 }
 
+/* The mark grows with the target, so that a busy pod's orders stay large and what is left meanwhile does too. */
+static uint32_t low_mark(const struct engine *e, const struct stock *stock)
+{
+    return (uint32_t)((uint64_t)e->config.stock_low * stock->target / (e->config.stock_target ? e->config.stock_target : 1));
+}
+
 void stock_check(struct engine *e, struct pod *pod, int family)
 {
     struct stock *stock = &pod->stock[family];
-    if (stock->count > e->config.stock_low || stock->count >= stock->target)
+    if (stock->count > low_mark(e, stock) || stock->count >= stock->target)
         return;
     if (stock->asked_ns && e->now - stock->asked_ns < ASK_AGAIN_NS)
         return;

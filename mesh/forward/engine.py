@@ -82,7 +82,7 @@ class EngineConfig:
     accept_batch: int = 1  # a burst spreads over the workers, and no accept is made in vain
     budget: int = 1024  # events per pump, about 10 ms of work: the loop must breathe
     stock_target: int = 64
-    stock_low: int = 32
+    stock_low: int = 56  # so that a worker alone can carry 50 new connections on after the death of the agent
     connect_timeout_ms: int = 1000
     detect_timeout_ms: int = 10_000
     detect_hold_ms: int = 1000

@@ -40,6 +40,28 @@ def test_it_asks_again_at_the_low_mark_and_not_before() -> None:
         assert len(asked(rig)) == 1  # the answer is on its way
 
 
+def test_a_worker_whose_agent_dies_at_any_moment_of_a_quiet_time_has_sockets_for_fifty_connections() -> None:
+    """As it is shipped: however many were taken before, what is left when nothing is on order is enough."""
+    with Rig() as rig:
+        rig.plan(Server(rig).endpoint(), protocol=Protocol.OPAQUE)
+        for _ in range(40):
+            rig.client()
+            rig.settle()
+            assert rig.engine.stock([SLOT])[SLOT, 4] > 55
+
+
+def test_the_low_mark_grows_with_the_target() -> None:
+    with Rig(stocked=False, stock_target=4, stock_low=3) as rig:
+        rig.plan(Server(rig).endpoint(), protocol=Protocol.OPAQUE)
+        rig.client()  # finds nothing: the target doubles
+        rig.engine.add_sockets(SLOT, 4, sockets(4, 8))
+        rig.settle()
+        rig.events.clear()
+        rig.client()
+        rig.settle()
+        assert asked(rig) == [NeedSockets(SLOT, 4, 2)], "at six of eight"
+
+
 def test_who_finds_it_empty_waits_for_the_delivery() -> None:
     with Rig(stocked=False) as rig:
         server = Server(rig)
