@@ -396,6 +396,7 @@ int session_start_stream(struct engine *, struct stream *, uint32_t slot, const 
 void session_use(struct engine *, struct session *, struct plan *); /* takes a reference */
 void session_park(struct engine *, struct session *); /* until its plan comes */
 void session_look(struct engine *, struct session *); /* at the client's bytes; undecided while more could tell */
+enum detected session_guess(const struct session *); /* when time is up: TLS without a name, or other */
 void session_decide(struct engine *, struct session *, enum detected);
 void start_client_event(struct engine *, struct session *);
 void start_timeout(struct engine *, struct session *);

@@ -4,6 +4,10 @@
 #include <string.h>
 
 #define METHOD_MAX 32
+#define HANDSHAKE 22
+#define RECORD_MAX 16384 /* RFC 8446 5.1 */
+#define RECORDS_MAX 32   /* of one hello: clients that cut theirs, so that nobody reads the name in one, make two to ten */
+#define HELLO_MAX 16384  /* real ones have 200 to 2000 bytes */
 
 static const char PREFACE[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 static const char VERSION[] = " HTTP/1.";
@@ -127,14 +131,42 @@ static int server_name(struct cursor hello, char *name, size_t capacity)
     return 0;
 }
 
+/* The first handshake message, put together from its records (RFC 8446 5.1). 1: whole; 0: not for us; -1: more. */
+static int collect(struct cursor all, uint8_t *message, size_t *length)
+{
+    size_t have = 0, wanted = 4;
+    for (int records = 0; have < wanted; records++) {
+        uint32_t kind = number(&all, 1);
+        number(&all, 2);
+        uint32_t record = number(&all, 2);
+        if (all.bad)
+            return records < RECORDS_MAX ? -1 : 0;
+        if (kind != HANDSHAKE || record == 0 || record > RECORD_MAX || records >= RECORDS_MAX)
+            return 0;
+        bool whole = record <= all.left;
+        struct cursor fragment = part(&all, whole ? record : all.left);
+        size_t some = fragment.left < HELLO_MAX - have ? fragment.left : HELLO_MAX - have;
+        memcpy(message + have, fragment.at, some);
+        have += some;
+        if (have >= 4)
+            wanted = 4 + ((size_t)message[1] << 16 | (size_t)message[2] << 8 | message[3]);
+        if (wanted > HELLO_MAX)
+            return 0;
+        if (!whole && have < wanted)
+            return -1;
+    }
+    *length = wanted;
+    return 1;
+}
+
 int detect_sni(const uint8_t *bytes, size_t length, char *name, size_t capacity)
 {
-    struct cursor all = {bytes, length, false};
-    number(&all, 3);
-    uint32_t record = number(&all, 2);
-    if (all.bad || all.left < record)
-        return -1;
-    struct cursor handshake = part(&all, record);
+    uint8_t message[HELLO_MAX];
+    size_t size;
+    int found = collect((struct cursor){bytes, length, false}, message, &size);
+    if (found <= 0)
+        return found;
+    struct cursor handshake = {message, size, false};
     uint32_t kind = number(&handshake, 1);
     struct cursor hello = part(&handshake, number(&handshake, 3));
     if (hello.bad || kind != 1)

@@ -16,7 +16,8 @@ enum detected {
 enum detected detect(const uint8_t *bytes, size_t length);
 
 /* The host_name of a ClientHello's server_name extension (RFC 6066 3), copied with a final NUL.
- * 1: found; 0: there is none, or the hello is malformed or spread over several records; -1: needs more bytes. */
+ * The hello may be spread over up to 32 records and have 16 KiB.
+ * 1: found; 0: there is none, or the hello is malformed or beyond those bounds; -1: needs more bytes. */
 int detect_sni(const uint8_t *bytes, size_t length, char *name, size_t capacity);
 
 #endif

@@ -66,7 +66,7 @@ static void server_to_client(struct engine *e, struct session *s)
             COUNT(e, server_first);
             plan_learn(s->plan, s->asked.port, SPEAKER_SERVER);
         }
-        session_decide(e, s, DETECTED_OTHER);
+        session_decide(e, s, session_guess(s));
     }
     leg_flow(e, server, &s->client);
 }
@@ -113,7 +113,7 @@ void opaque_timeout(struct engine *e, struct session *s)
 {
     if (!s->decided && s->client.rx) {
         COUNT(e, detect_timeout);
-        session_decide(e, s, DETECTED_OTHER);
+        session_decide(e, s, session_guess(s));
         client_to_server(e, s); /* it is not HTTP */
         arm_open(e, s);
         settle(e, s);

@@ -46,6 +46,12 @@ void session_look(struct engine *e, struct session *s)
     session_decide(e, s, found);
 }
 
+enum detected session_guess(const struct session *s)
+{
+    bool tls = s->client.rx && detect(s->client.rx->bytes, s->client.rx->end) == DETECTED_TLS;
+    return tls ? DETECTED_TLS : DETECTED_OTHER;
+}
+
 static bool is_opaque(const struct engine *e, const struct session *s)
 {
     const struct pod *pod = pod_find(e, s->slot);
@@ -234,7 +240,7 @@ void start_timeout(struct engine *e, struct session *s)
     } else {
         COUNT(e, detect_timeout);
         if (s->client.rx)
-            session_decide(e, s, s->plan->protocol == ENGINE_HTTP ? DETECTED_HTTP1 : DETECTED_OTHER);
+            session_decide(e, s, s->plan->protocol == ENGINE_HTTP ? DETECTED_HTTP1 : session_guess(s));
         go_on(e, s); /* undecided: whoever speaks first */
     }
 }

@@ -134,6 +134,29 @@ def test_a_tls_connection_is_listed_with_its_name(rig: Rig, name: str | None) ->
     assert (listed.protocol, listed.sni) == ("tls", name or "")
 
 
+def test_a_name_is_found_in_a_hello_of_two_records_and_what_was_read_is_carried_unchanged(rig: Rig) -> None:
+    client, server = race(rig)
+    whole = client_hello("shop.example")
+    first, second = whole[5:60], whole[60:]
+    hello = b"".join(b"\x16\x03\x01" + len(part).to_bytes(2) + part for part in (first, second))
+    client.send(hello[:62])
+    rig.settle()
+    assert server.accept().take() == b"", "held: the name may be in what is still to come"
+    client.send(hello[62:])
+    rig.settle()
+    (listed,) = rig.engine.connections()
+    assert (listed.protocol, listed.sni) == ("tls", "shop.example")
+
+
+def test_a_hello_that_is_never_finished_is_tls_without_a_name() -> None:
+    with Rig(detect_hold_ms=20) as rig:
+        client, server = race(rig)
+        client.send(client_hello("shop.example")[:100])
+        assert len(server.accept().receive(100)) == 100
+        (listed,) = rig.engine.connections()
+        assert (listed.protocol, listed.sni) == ("tls", "")
+
+
 def test_opaque_bytes_are_not_looked_at(rig: Rig) -> None:
     client, server = race(rig, Protocol.OPAQUE)
     client.send(b"GET / HTTP/1.1\r\n\r\n")

@@ -6,6 +6,7 @@ import mmap
 import random
 import re
 import ssl
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,29 @@ def test_the_server_name_is_found_in_a_real_hello(guarded: Guarded, name: str) -
     assert guarded.sni(data + b"trailing") == name
     assert all(guarded.sni(data[:length]) == -1 for length in range(len(data)))
     assert guarded.sni(data, capacity=len(name)) == 0
+
+
+def in_records(message: bytes, size: int) -> bytes:
+    """The hello of one record, spread over several of at most `size` bytes."""
+    pieces = [message[5 + at : 5 + at + size] for at in range(0, len(message) - 5, size)]
+    return b"".join(b"\x16\x03\x01" + struct.pack(">H", len(piece)) + piece for piece in pieces)
+
+
+@pytest.mark.parametrize("size", [20, 60, 100, 10_000])
+def test_the_server_name_is_found_though_the_hello_is_spread_over_records(guarded: Guarded, size: int) -> None:
+    data = in_records(hello("shop.example"), size)
+    assert guarded.sni(data) == "shop.example"
+    assert guarded.sni(data + b"\x17trailing") == "shop.example"
+    found = [guarded.sni(data[:length]) for length in range(len(data))]
+    assert set(found) == {-1}, "nothing is said before the last byte that could change it"
+
+
+def test_a_hello_beyond_the_bounds_has_no_name_and_nobody_waits_for_its_rest(guarded: Guarded) -> None:
+    assert guarded.sni(in_records(hello("shop.example"), 5)) == 0, "too many records"
+    assert guarded.sni(b"\x16\x03\x01\x00\x05\x01\x00\x40\x00x") == 0, "more than 16 KiB"
+    assert guarded.sni(b"\x16\x03\x01\x00\x04\x01\x00\x01\x00\x17\x03\x03\x00\x01x") == 0, "cut off by data"
+    assert guarded.sni(b"\x16\x03\x01\x00\x04\x01\x00\x01\x00\x16\x03\x01\x00\x00") == 0, "an empty record"
+    assert guarded.sni(b"\x16\x03\x01\x40\x01") == 0, "a record larger than one may be"
 
 
 def test_a_hello_without_a_name_has_none(guarded: Guarded) -> None:

@@ -16,8 +16,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         enum detected part = detect(data, length);
         if (part != DETECTED_MORE && part != whole)
             abort();
+        int early = detect_sni(data, length, name, sizeof name);
+        if (early != -1 && early != sni)
+            abort();
     }
-    if (whole == DETECTED_TLS && sni == -1 && size > 5 + 65535)
+    if (whole == DETECTED_TLS && sni == -1 && size >= 16384 + 32 * 5)
         abort();
     return 0;
 }
