@@ -24,7 +24,7 @@ from mesh.cli.report import Result
 from mesh.model import PodState
 from mesh.observe.rates import ServiceRates, Share
 from mesh.observe.status import PodStatus, WorkerStatus
-from tests.kit import apps
+from tests.kit import apps, spawn
 from tests.kit.lab import Lab
 from tests.kit.wait import eventually
 
@@ -56,7 +56,9 @@ def running(tmp_path, *arguments, **streams):
     """A demo; its output is in tmp_path/output unless `streams` say otherwise."""
     with (tmp_path / "output").open("ab") as out:
         streams = {"stdout": out, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL} | streams
-        process = subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, start_new_session=True, **streams)
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], cwd=ROOT, start_new_session=True, preexec_fn=spawn.interruptible, **streams
+        )
     try:
         yield process
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import apps
+from tests.kit import apps, spawn
 from tests.kit.lab import Lab
 from tests.kit.leftovers import leftovers, sweep
 from tests.kit.wait import eventually
@@ -154,7 +154,8 @@ with Lab("child") as lab:
 
 def killed_lab(number: int) -> int:
     """Run a lab in a process of its own, send it a signal in the middle, return its pid."""
-    child = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", CHILD]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=spawn.interruptible)
     with child:
         assert child.stdout
         assert child.stdout.readline() == b"up\n"
@@ -167,6 +168,52 @@ def killed_lab(number: int) -> int:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_lab_ended_by_a_signal_leaves_nothing(number):
     assert leftovers(killed_lab(number)) == []
+
+
+DESTRUCTOR = """
+import os, time
+from tests.kit.lab import Lab
+class Ends:
+    def __del__(self):
+        os.kill(os.getpid(), {number})
+        time.sleep(1)
+with Lab("child") as lab:
+    lab.pod("pod")
+    Ends()
+    print("swallowed", flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("number", [int(signal.SIGINT), int(signal.SIGTERM)])
+def test_an_interrupt_that_comes_where_python_swallows_it_ends_the_lab_all_the_same(number):
+    child = subprocess.run(
+        [sys.executable, "-c", DESTRUCTOR.format(number=number)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        preexec_fn=spawn.interruptible,
+        check=False,
+    )
+    assert child.stdout == "swallowed\n"
+    assert "KeyboardInterrupt" in child.stderr
+    assert "Exception ignored" not in child.stderr
+
+
+def test_a_lab_under_nohup_survives_the_end_of_its_terminal():
+    """A shell that ends sends SIGHUP to everybody; who asked for nohup goes on."""
+    with Lab("nohup") as lab:
+        pod = lab.pod("pod")
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            with Lab("inner") as inner:
+                os.kill(os.getpid(), signal.SIGHUP)
+                child = inner.pod("child").popen(["sleep", "1000"])
+                ignored = int(Path(f"/proc/{child.pid}/status").read_text().split("SigIgn:")[1].split()[0], 16)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        assert not ignored & (1 << (signal.SIGHUP - 1)), "its programs end by it all the same"
+        assert pod.processes() == []
 
 
 def test_what_a_killed_lab_left_is_swept():

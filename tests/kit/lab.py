@@ -21,11 +21,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -35,6 +33,7 @@ from typing import Any, Self, TypeVar
 
 from tests.kit import leftovers, network, spawn
 from tests.kit.enter import inside
+from tests.kit.interrupts import Interrupts
 from tests.kit.network import Node
 from tests.kit.wait import eventually
 from tests.kit.wire import Wire
@@ -42,20 +41,8 @@ from tests.kit.wire import Wire
 T = TypeVar("T")
 Socket = socket.socket  # Pod has a method of that name
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, an operator, a terminal that was closed
 RUN_TIMEOUT_S = 10.0  # nothing in a lab may hang: every program has a deadline
 _serial = itertools.count()
-
-
-def _interrupter(owner: int) -> Callable[[int, object], None]:
-    """A signal unwinds like Ctrl-C, but never in a forked child: libraries fork, and end the child by SIGTERM."""
-
-    def interrupt(number: int, frame: object) -> None:
-        if os.getpid() != owner:
-            os._exit(128 + number)
-        raise KeyboardInterrupt
-
-    return interrupt
 
 
 class Lab:
@@ -67,27 +54,20 @@ class Lab:
         self.directory = Path(tempfile.gettempdir()) / self.name
         self.cgroup = leftovers.cgroup2_root() / self.name
         self.pods: dict[str, Pod] = {}
-        self._handlers: dict[int, Any] = {}
+        self._interrupts = Interrupts()
         self._undo = ExitStack()
         self._vips = itertools.count(1)
         self._logs = itertools.count(1)
 
     def __enter__(self) -> Self:
         leftovers.sweep()
-        for number in ENDINGS[1:]:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
-                self._handle(number, _interrupter(self.owner))
+        self._interrupts.take()
         try:
             self._build()
         except BaseException:
             self.close()
             raise
         return self
-
-    def _handle(self, number: int, handler: Any) -> None:
-        """Set a signal's handler until the lab is gone (Python allows that to the main thread only)."""
-        if threading.current_thread() is threading.main_thread():
-            self._handlers.setdefault(number, signal.signal(number, handler))
 
     def _build(self) -> None:
         self._undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
@@ -132,15 +112,11 @@ class Lab:
         """Remove everything. Interrupts are ignored: a half-removed lab is what they must not leave."""
         if os.getpid() != self.owner:
             return  # a forked child unwinds: the lab is not its to remove
-        for number in ENDINGS:
-            self._handle(number, signal.SIG_IGN)
-            if number in self._handlers:
-                signal.signal(number, signal.SIG_IGN)
+        self._interrupts.ignore()
         try:
             self._undo.close()
         finally:
-            while self._handlers:
-                signal.signal(*self._handlers.popitem())
+            self._interrupts.give_back()
 
     def at_end(self, action: Callable[..., object], *arguments: object) -> None:
         """Run `action` when the lab is removed, before what was made until now."""

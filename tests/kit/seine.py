@@ -59,7 +59,7 @@ class Mesh:
         """`settings`: of mesh.config.AgentConfig, by its own names."""
         self.lab, self.manifests, self.node = lab, manifests, node.name if node else lab.name
         self.mark = self.node  # every process of this agent, and no other's, carries it
-        self._entering = node.entering() if node else None
+        self._entering = node.entering() if node else spawn.interruptible
         self.settings = HASTE | {f"SEINE_{key.upper()}": str(value) for key, value in settings.items()}
         self.run_dir = leftovers.RUN / self.node
         self.process: spawn.Process | None = None

@@ -69,10 +69,17 @@ class Process:
         return self.popen.wait()
 
 
+def interruptible() -> None:
+    """In a child: signals that end a program end this one. Who runs us may ignore them, and children inherit that: a
+    script's background job ignores SIGINT, nohup SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def spawn(
     command: Sequence[str],
     log: Path,
-    before_exec: Callable[[], None] | None = None,
+    before_exec: Callable[[], None] = interruptible,
     env: Mapping[str, str] | None = None,
 ) -> Process:
     """Start `command`; `before_exec` runs in the child (it opens no socket and takes no lock)."""
@@ -92,7 +99,12 @@ def spawn(
 def entering(cgroup: Path, netns: str, user: str | None) -> Callable[[], None]:
     """A `before_exec` that enters the pod; the user is looked up here, in the parent."""
     entry = pwd.getpwnam(user) if user else None
-    return lambda: enter(cgroup, netns, entry)
+
+    def before_exec() -> None:
+        interruptible()
+        enter(cgroup, netns, entry)
+
+    return before_exec
 
 
 def call(before: Callable[[], None], fn: Callable[[], T], timeout: float) -> T:
