@@ -92,11 +92,13 @@ class Agent:
         )
         self.enrolment = Enrolment(config, kernel, self.factory, self.fleet)
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
-        self.report = Report(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch)
-        self.observer = Observer(self.report.look, self.report.series)
         self.source = DirectorySource(
             config.source, config.node, config.files, keep=config.run_dir / "source", mtls=config.mtls
         )
+        self.report = Report(
+            config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch, lambda: self.source.looked_at
+        )
+        self.observer = Observer(self.report.look, self.report.series)
         self.snapshot: Snapshot | None = None
 
     async def run(self) -> None:
@@ -153,7 +155,9 @@ class Agent:
             snapshot = located(found, root)
             for error in set(snapshot.errors) - known:
                 log.error("%s", error)
-            known = set(snapshot.errors)
+            for warning in set(snapshot.warnings) - known:
+                log.warning("%s", warning)
+            known = {*snapshot.errors, *snapshot.warnings}
             await self.enrolment.apply(snapshot)
             self.report.see(snapshot)
             self.snapshot = snapshot

@@ -155,13 +155,17 @@ class Service(Value):
 
 
 class Snapshot(Value):
-    """Everything the source knows at one moment. `errors`: file, line and reason of what was refused."""
+    """Everything the source knows at one moment.
+
+    `errors`: file, line and reason of what was refused; `warnings`: of what was taken and may not mean what it should.
+    """
 
     services: tuple[Service, ...] = ()
     workloads: tuple[Workload, ...] = ()
     pods: tuple[Pod, ...] = ()
     nodes: tuple[MeshNode, ...] = ()  # the others
     errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Source(NamedTuple):

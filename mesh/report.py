@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,15 +36,18 @@ class Report:
         supervisor: Supervisor,
         enrolment: Enrolment,
         watch: Watch,
+        looked_at: Callable[[], float],
     ) -> None:
+        """`looked_at`: when the source was last read, by the monotonic clock."""
         self._config, self._kernel, self._fleet = config, kernel, fleet
         self._supervisor, self._enrolment, self._watch = supervisor, enrolment, watch
         self._started = time.monotonic()
-        self._snapshot, self._seen = Snapshot(), self._started
+        self._looked_at = looked_at
+        self._snapshot, self._changed_at = Snapshot(), self._started
         self._names = names_of(self._snapshot)
 
     def see(self, snapshot: Snapshot) -> None:
-        self._snapshot, self._names, self._seen = snapshot, names_of(snapshot), time.monotonic()
+        self._snapshot, self._names, self._changed_at = snapshot, names_of(snapshot), time.monotonic()
 
     def look(self) -> Look:
         return Look(document=self._document(), names=self._names)
@@ -66,7 +69,6 @@ class Report:
 
     def _document(self) -> status.StatusDocument:
         kernel = self._kernel.counters()
-        errors = (*self._snapshot.errors, *(f"{uid}: {why}" for uid, why in self._enrolment.problems.items()))
         return status.StatusDocument(
             node=self._config.node,
             version=version(),
@@ -79,13 +81,21 @@ class Report:
             repairs_total=self._watch.repairs_total,
             pods=tuple(self._pod(pod, kernel) for pod in self._snapshot.pods if pod.enrolled or pod.refused),
             workers=tuple(self._worker(worker) for worker in self._supervisor.workers),
-            source=status.SourceStatus(
-                kind=f"directory {self._config.source}", age_seconds=time.monotonic() - self._seen, errors=errors
-            ),
+            source=self._source(),
             shortcut=status.ShortcutStatus(
                 available=self._kernel.shortcut.available, detail=self._kernel.shortcut.detail
             ),
             latency_bounds_us=bucket_bounds_us(),
+        )
+
+    def _source(self) -> status.SourceStatus:
+        now = time.monotonic()
+        return status.SourceStatus(
+            kind=f"directory {self._config.source}",
+            age_seconds=now - self._looked_at(),
+            unchanged_seconds=now - self._changed_at,
+            errors=(*self._snapshot.errors, *(f"{uid}: {why}" for uid, why in self._enrolment.problems.items())),
+            warnings=self._snapshot.warnings,
         )
 
     def _pod(self, pod: Pod, kernel: Mapping[int, Mapping[str, int]]) -> status.PodStatus:

@@ -8,8 +8,8 @@ The cgroup matters: hooks run by cgroup, the namespace is only their filter, so 
 The process is forked by the socket factory's helper (2 ms of a core and up to 9 ms of waiting for the cgroup; a new
 interpreter would take 20 ms of a core). It is never the helper itself: a pod's freezer, limits and OOM killer reach
 whoever is in its cgroup. It ends a moment after its answer: until then the cgroup is not empty and cannot be removed,
-which container runtimes try again. Bias: one part proven false is a leak; a part that could not be tried (None) is told in
-`detail` and, while nothing else is proven, counts as a leak too.
+which container runtimes try again. Bias: one part proven false is a leak; a part that could not be tried (None) is told
+in `detail` and, while nothing else is proven, counts as a leak too.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ def agent(document: StatusDocument, cli_version: str) -> Iterator[Check]:
     yield _check(AGENT, "workers are up", f"down: worker {', '.join(down)}" if down else none)
     errors = "\n    ".join(document.source.errors)
     yield _check(AGENT, "all objects are accepted", errors, hint="what was good of them before keeps serving")
+    warnings = "\n    ".join(document.source.warnings)
+    yield _check(AGENT, "all that objects say is understood", warnings, Result.WARNING, "it has no effect")
     if any(pod.shortcut for pod in document.pods):
         off = "" if document.shortcut.available else document.shortcut.detail or "no reason given"
         hint = "the pods that ask for it use TCP"

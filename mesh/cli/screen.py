@@ -152,6 +152,7 @@ def problems(document: StatusDocument) -> list[Text]:
     if source.errors:
         lines = [Text(f"{len(source.errors)} objects refused; what was good of them before stays:", style="bold red")]
         lines += [Text(f"  {error}") for error in source.errors]
+    lines += [Text(f"warning: {warning}", style="yellow") for warning in source.warnings]
     return lines + [Text(f"repaired: {sentence}", style="yellow") for sentence in document.repairs[-3:]]
 
 

@@ -50,7 +50,7 @@ def assemble(
     pods = sorted((each for each in facts if isinstance(each, PodFacts)), key=lambda each: each.title)
     services = sorted((each for each in facts if isinstance(each, ServiceFacts)), key=lambda each: each.title)
     slices = [each for each in admitted if isinstance(each.facts, SliceFacts)]
-    by_service, notes = _match(slices, services)
+    by_service, warnings = _match(slices, services)
     local = tuple(_local_pods(pods, namespaces, node, mtls))
     said = [Said(each.place, each.facts.node) for each in admitted if isinstance(each.facts, MeshNodeFacts)]
     known = Known((each.service for each in services), (each.workload for each in pods), local)
@@ -61,7 +61,8 @@ def assemble(
         workloads=tuple(each.workload for each in pods),
         pods=local,
         nodes=tuple(nodes),
-        errors=tuple(errors + notes + losses),
+        errors=tuple(errors + losses),
+        warnings=tuple(warnings),
     )
     return snapshot, frozenset(each.seat for each in admitted) | listed
 
@@ -104,24 +105,24 @@ def _match(slices: Sequence[Placed], services: Sequence[ServiceFacts]) -> tuple[
     """Slices by title of their Service, and a sentence for each that reaches nobody by what looks like a slip."""
     known = {each.title: each.service for each in services}
     matched: dict[str, list[SliceFacts]] = defaultdict(list)
-    notes = []
+    warnings = []
     for placed in slices:
         facts = placed.facts
         assert isinstance(facts, SliceFacts)
         title = f"Service {facts.namespace}/{facts.service}"
         matched[title].append(facts)
         if not facts.service:
-            notes.append(
+            warnings.append(
                 f"{placed.place}: {facts.title} has no label kubernetes.io/service-name, so no Service uses it"
             )
         elif title in known:
             names = {port.name for port in known[title].ports}
-            notes += [
+            warnings += [
                 f"{placed.place}: {facts.title} has port {port} named {name!r}, a name that {title} does not have"
                 for name, port in facts.ports
                 if name not in names
             ]
-    return matched, notes
+    return matched, warnings
 
 
 class Resolver:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from msgspec import structs
@@ -40,6 +41,7 @@ class Held:
         self.taken: Fingerprint | None = None  # when it was last read
         self.placed: tuple[Placed, ...] = ()
         self.errors: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()  # about `placed`
 
 
 class DirectorySource:
@@ -52,8 +54,11 @@ class DirectorySource:
         config: SourceConfig | None = None,
         keep: Path | None = None,
         mtls: Mtls = Mtls.PERMISSIVE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory, self.node, self.keep, self.mtls = directory, node, keep, mtls
+        self.looked_at = clock()  # the last time that the directory could be read
+        self._clock = clock
         self._config = config or SourceConfig()
         self._reader = Reader(self._config)
         self._held: dict[str, Held] = {}
@@ -77,6 +82,7 @@ class DirectorySource:
         present = self._scan()
         changed = not self._started or before != self._trouble
         if present is not None:
+            self.looked_at = self._clock()
             if not self._started:
                 self._forget_all_but(present)
             for name in sorted(self._held.keys() | present.keys()):
@@ -90,7 +96,9 @@ class DirectorySource:
         snapshot, self._seats = assemble(placed, self.node, self._seats, self.mtls)
         own = (self._trouble,) if self._trouble else ()
         return structs.replace(
-            snapshot, errors=(*own, *(error for one in held for error in one.errors), *snapshot.errors)
+            snapshot,
+            errors=(*own, *(error for one in held for error in one.errors), *snapshot.errors),
+            warnings=(*(warning for one in held for warning in one.warnings), *snapshot.warnings),
         )
 
     def _scan(self) -> dict[str, Fingerprint] | None:
@@ -125,11 +133,12 @@ class DirectorySource:
         reading = await self._reader.read(self.directory / name, shown)
         held.errors = reading.errors
         if not reading.errors:
-            held.placed = reading.placed
+            held.placed, held.warnings = reading.placed, reading.warnings
             self._remember(name, reading.text)
         elif not self._started and self.keep is not None:
             kept = await self._reader.read(self.keep / name, shown)
-            held.placed = () if kept.errors else kept.placed
+            if not kept.errors:
+                held.placed, held.warnings = kept.placed, kept.warnings
 
     def _remember(self, name: str, text: str) -> None:
         if self.keep is None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from mesh.config import SourceConfig
 from mesh.kube.assemble import Placed
 from mesh.kube.documents import BadDocument, Document, Value, documents, shown
-from mesh.kube.objects import KINDS
+from mesh.kube.objects import KINDS, Object
 from mesh.kube.parse import Facts, decode, parse
-from mesh.kube.settings import BadField
+from mesh.kube.settings import BadField, strangers
 from mesh.model import Value as Frozen
 
 log = logging.getLogger("seine.source")
@@ -28,11 +28,12 @@ Fault = tuple[int, str]  # line, reason
 
 
 class Reading(Frozen):
-    """`placed` counts only if there are no `errors`."""
+    """`placed` and `warnings` count only if there are no `errors`."""
 
     text: str = ""
     placed: tuple[Placed, ...] = ()
     errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Reader:
@@ -45,36 +46,45 @@ class Reader:
         text = ""
         placed: list[Placed] = []
         faults: list[Fault] = []
+        doubts: list[Fault] = []
         try:
             text = read_text(path, self._config.file_bytes_max)
             for document in documents(text, self._config):
                 await asyncio.sleep(0)
-                for line, facts in self._objects(document, faults) if document else ():
+                for line, facts in self._objects(document, faults, doubts) if document else ():
                     placed.append(Placed(file=name, line=line, facts=facts))
         except BadDocument as fault:
             faults.append((fault.line, fault.reason))
         except OSError as error:
             faults.append((1, f"cannot be read: {error.strerror}"))
-        return Reading(text=text, placed=tuple(placed), errors=tuple(self._sentences(name, faults)))
+        return Reading(
+            text=text,
+            placed=tuple(placed),
+            errors=tuple(self._sentences(name, faults, "faults")),
+            warnings=tuple(self._sentences(name, doubts, "such names")),
+        )
 
-    def _sentences(self, name: str, faults: list[Fault]) -> Iterator[str]:
+    def _sentences(self, name: str, faults: list[Fault], what: str) -> Iterator[str]:
         most = self._config.errors_max
         for line, reason in faults[:most]:
             yield f"{name}:{line}: {reason}"
         if len(faults) > most:
-            yield f"{name}:{faults[most][0]}: and {len(faults) - most} more faults from here on"
+            yield f"{name}:{faults[most][0]}: and {len(faults) - most} more {what} from here on"
 
-    def _objects(self, document: Document, faults: list[Fault]) -> Iterator[tuple[int, Facts]]:
+    def _objects(self, document: Document, faults: list[Fault], doubts: list[Fault]) -> Iterator[tuple[int, Facts]]:
         for value, line in unfold(document):
             try:
-                facts = self._facts(value)
+                raw = self._raw(value)
+                facts = parse(raw) if raw is not None else None
             except BadField as fault:
-                faults.append((document.line_of(fault.path, value, line), f"{title(value)}{fault}"))
+                faults.append(located(fault, document, value, line))
                 continue
+            if raw is not None:
+                doubts += [located(doubt, document, value, line) for doubt in strangers(value["kind"], raw.metadata)]
             if facts is not None:
                 yield line, facts
 
-    def _facts(self, value: Value) -> Facts | None:
+    def _raw(self, value: Value) -> Object | None:
         """None for what is none of our business; raises BadField."""
         if not isinstance(value, dict):
             raise BadField((), f"a Kubernetes object is a mapping, not {shown(value, 40)}")
@@ -87,7 +97,7 @@ class Reader:
             return None
         if version != known:
             raise BadField(("apiVersion",), f"{version} is not understood here, only {known}")
-        return parse(decode(value, kind))
+        return decode(value, kind)
 
     def _note(self, what: str) -> None:
         if what not in self._noted and len(self._noted) < NOTES_MAX:
@@ -97,6 +107,10 @@ class Reader:
 
 def group(version: str) -> str:
     return version.rpartition("/")[0]
+
+
+def located(fault: BadField, document: Document, value: Value, line: int) -> Fault:
+    return document.line_of(fault.path, value, line), f"{title(value)}{fault}"
 
 
 def title(value: Value) -> str:

@@ -7,30 +7,50 @@
     seine.dev/balancer: ewma | round_robin  (Service)             seine.dev/cgroup: PATH  (Pod, standalone)
     seine.dev/netns: /run/netns/NAME  (Pod, standalone)
 
-A value that is not understood is refused, never guessed: a misspelt `closed` must not mean open. The cgroup is an
-absolute path, or relative to the cgroup2 root; `root / path` is right for both.
+A value that is not understood is refused, never guessed: a misspelt `closed` must not mean open. A name of ours that
+nobody reads where it stands is told, and refuses nothing: it may be a later version's. The cgroup is an absolute path,
+or relative to the cgroup2 root; `root / path` is right for both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from mesh.kube.documents import Path, shown
 from mesh.kube.objects import Meta
 from mesh.model import FailMode, Mtls, Value
 
-MESH = "seine.dev/mesh"
-FAIL = "seine.dev/fail"
-SHORTCUT = "seine.dev/shortcut"
-MTLS = "seine.dev/mtls"
-BALANCER = "seine.dev/balancer"
-WEIGHT = "seine.dev/weight"
-NETNS = "seine.dev/netns"
-CGROUP = "seine.dev/cgroup"
-SKIP_INBOUND = "config.seine.dev/skip-inbound-ports"
-SKIP_OUTBOUND = "config.seine.dev/skip-outbound-ports"
-OPAQUE = "config.seine.dev/opaque-ports"
+OURS = "seine.dev"  # and whatever is below it
+LABELS, ANNOTATIONS = "labels", "annotations"
+KNOWN: dict[str, Placement] = {}
+
+
+class Placement(Value):
+    """Where a name of ours is read; elsewhere it says nothing to us."""
+
+    place: str
+    kinds: frozenset[str]
+
+
+def named(name: str, *kinds: str, place: str = ANNOTATIONS) -> str:
+    """Declares a name that objects of these kinds may have: what is not declared is told as a misspelling."""
+    KNOWN[name] = Placement(place=place, kinds=frozenset(kinds))
+    return name
+
+
+MESH = named("seine.dev/mesh", "Namespace", "Pod", place=LABELS)
+FAIL = named("seine.dev/fail", "Namespace", "Pod")
+SHORTCUT = named("seine.dev/shortcut", "Namespace", "Pod")
+MTLS = named("seine.dev/mtls", "Namespace", "Pod")
+BALANCER = named("seine.dev/balancer", "Service")
+WEIGHT = named("seine.dev/weight", "Pod", "EndpointSlice")
+NETNS = named("seine.dev/netns", "Pod")
+CGROUP = named("seine.dev/cgroup", "Pod")
+SKIP_INBOUND = named("config.seine.dev/skip-inbound-ports", "Namespace", "Pod")
+SKIP_OUTBOUND = named("config.seine.dev/skip-outbound-ports", "Namespace", "Pod")
+OPAQUE = named("config.seine.dev/opaque-ports", "Namespace", "Pod", "Service")
 
 SWITCH = {"enabled": True, "disabled": False}
 WEIGHT_MAX = 1000  # enough for one in a thousand, and 10^5 endpoints still sum up in 32 bits
@@ -80,6 +100,25 @@ def read_settings(meta: Meta) -> Settings:
         skip_outbound_ports=ports(meta, SKIP_OUTBOUND),
         opaque_ports=ports(meta, OPAQUE),
     )
+
+
+def strangers(kind: str, meta: Meta) -> Iterator[BadField]:
+    """Every name of ours on the object that is not read there, with what may be meant instead."""
+    for place, said in ((LABELS, meta.labels), (ANNOTATIONS, meta.annotations)):
+        for name in said or ():
+            domain = name.partition("/")[0]
+            if (domain == OURS or domain.endswith(f".{OURS}")) and (reason := _unread(kind, place, name)):
+                yield BadField(("metadata", place, name), reason)
+
+
+def _unread(kind: str, place: str, name: str) -> str:
+    known = KNOWN.get(name)
+    if known is None:
+        near = difflib.get_close_matches(name, KNOWN, 1)
+        return "not known here and ignored" + (f"; is {near[0]} meant?" if near else "")
+    if kind not in known.kinds:
+        return f"ignored on a {kind}; it is read on {' and '.join(sorted(known.kinds))}"
+    return "" if place == known.place else f"ignored here; it is one of the {known.place}"
 
 
 def annotation(meta: Meta, name: str) -> str | None:

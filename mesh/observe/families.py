@@ -120,6 +120,10 @@ WORKER_UP = Family("seine_worker_up", "gauge", "1 while the worker is connected 
 WORKER_RESTARTS = Family("seine_worker_restarts_total", "counter", "Workers that had to be replaced.", ("worker",))
 WORKER_HEARTBEAT = Family("seine_worker_heartbeat_age_seconds", "gauge", "Since its last heartbeat.", ("worker",))
 SOURCE_AGE = Family("seine_source_age_seconds", "gauge", "Since the source of objects was last read successfully.")
+SOURCE_UNCHANGED = Family("seine_source_unchanged_seconds", "gauge", "Since the source's objects last changed.")
+SOURCE_WARNINGS = Family(
+    "seine_source_warnings", "gauge", "What objects say and is not understood; see `seine status`."
+)
 SOURCE_ERRORS = Family("seine_source_errors", "gauge", "Objects refused now; `seine status` says which and why.")
 SHORTCUT_SOCKETS = Family("seine_shortcut_sockets_total", "counter", "Sockets that entered the kernel short-cut.", POD)
 SHORTCUT_MESSAGES = Family("seine_shortcut_messages_total", "counter", "Messages sent past TCP.", POD)

@@ -69,6 +69,8 @@ def offers(document: StatusDocument) -> Iterator[Offer]:
     yield from _workers(document)
     yield from _engine(document.workers)
     yield f.SOURCE_AGE, plain(lambda: [((), document.source.age_seconds)])
+    yield f.SOURCE_UNCHANGED, plain(lambda: [((), document.source.unchanged_seconds)])
+    yield f.SOURCE_WARNINGS, plain(lambda: [((), len(document.source.warnings))])
     yield f.SOURCE_ERRORS, plain(lambda: [((), len(document.source.errors))])
     yield f.REPAIRS, plain(lambda: [((), document.repairs_total)])
     yield f.BUILD, plain(lambda: [((document.version, document.kernel, document.node), 1)])

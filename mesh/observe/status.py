@@ -59,7 +59,9 @@ class WorkerStatus(Value, frozen=True):
 class SourceStatus(Value, frozen=True):
     kind: str = ""
     age_seconds: float = 0.0  # since the last successful look
-    errors: tuple[str, ...] = ()  # FILE:LINE: reason
+    unchanged_seconds: float = 0.0  # since what was seen last changed something
+    errors: tuple[str, ...] = ()  # FILE:LINE: reason, of what was refused
+    warnings: tuple[str, ...] = ()  # FILE:LINE: what may not mean what it should
 
 
 class ShortcutStatus(Value, frozen=True):

@@ -31,6 +31,11 @@ def test_objects_that_were_refused() -> None:
     assert found == {"all objects are accepted": (Result.ERROR, "a.yaml:1: bad\n    b.yaml:2: worse")}
 
 
+def test_what_is_not_understood_is_a_warning() -> None:
+    found = failed(source=SourceStatus(warnings=("a.yaml:1: odd",)))
+    assert found == {"all that objects say is understood": (Result.WARNING, "a.yaml:1: odd")}
+
+
 def test_a_short_cut_that_is_off_matters_to_those_who_ask_for_it() -> None:
     off = ShortcutStatus(detail="in its trial no message took it")
     asking = PodStatus(namespace="shop", name="web-1", state=PodState.CAPTURED, shortcut=True)

@@ -80,9 +80,9 @@ def test_every_state_is_shown_with_its_reason(state: PodState) -> None:
 
 
 def test_problems_come_last() -> None:
-    broken = document(source=SourceStatus(errors=("web.yaml:3: no such kind",)), repairs=("connect4 attached again",))
-    lines = printed(screen(broken)).splitlines()[-3:]
-    assert lines[1:] == ["  web.yaml:3: no such kind", "repaired: connect4 attached again"]
+    source = SourceStatus(errors=("web.yaml:3: no such kind",), warnings=("web.yaml:9: odd",))
+    lines = printed(screen(document(source=source, repairs=("connect4 attached again",)))).splitlines()[-4:]
+    assert lines[1:] == ["  web.yaml:3: no such kind", "warning: web.yaml:9: odd", "repaired: connect4 attached again"]
 
 
 def test_markup_in_names_is_text() -> None:

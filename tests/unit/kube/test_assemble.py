@@ -181,7 +181,8 @@ def test_ports_meet_by_name():
 def test_a_slice_that_reaches_nobody_by_a_slip_is_told():
     found = snapshot(service(), piece("web-1", "10.0.0.1", ports=[("htpp", 8080)]), piece("lost", "10.0.0.2", of=""))
     assert ends(found) == ()
-    assert found.errors == (
+    assert found.errors == (), "both are taken"
+    assert found.warnings == (
         "a.yaml:20: EndpointSlice default/web-1 has port 8080 named 'htpp', "
         "a name that Service default/web does not have",
         "a.yaml:30: EndpointSlice default/lost has no label kubernetes.io/service-name, so no Service uses it",

@@ -80,6 +80,31 @@ def test_a_bad_file_keeps_its_last_good_objects_and_is_told(followed):
     assert followed.snapshot.errors == ()
 
 
+def test_a_misspelt_name_is_told_as_long_as_it_is_there(followed):
+    text = pod("b", "10.0.0.2").replace("{name: b}", "{name: b, annotations: {seine.dev/fial: closed}}")
+    followed.write("b.yaml", text)
+    assert followed.names == ["a", "b"]
+    (warning,) = followed.snapshot.warnings
+    assert warning.startswith(f"{followed.directory}/b.yaml:3: Pod b: metadata.annotations[seine.dev/fial]: not known")
+    followed.write("b.yaml", "b: [\n")
+    assert followed.snapshot.warnings == (warning,), "of what still serves"
+    followed.write("b.yaml", pod("b", "10.0.0.2"))
+    assert followed.snapshot.warnings == ()
+
+
+def test_the_age_of_the_source_is_that_of_the_last_look_whether_or_not_something_changed(tmp_path):
+    now = 100.0
+    source = DirectorySource(tmp_path / "source", clock=lambda: now)
+    (tmp_path / "source").mkdir()
+    for now in (101.0, 102.0):
+        asyncio.run(source.poll())
+        assert source.looked_at == now
+    shutil.rmtree(tmp_path / "source")
+    now = 103.0
+    asyncio.run(source.poll())
+    assert source.looked_at == 102.0, "it could not be read"
+
+
 def test_a_bad_file_does_not_keep_others_from_changing(followed):
     followed.write("b.yaml", "a: [\n")
     followed.write("a.yaml", pod("z", "10.0.0.1"))
@@ -242,7 +267,7 @@ def test_watch_gives_each_state_once(tmp_path):
 
 def test_the_demo_is_what_it_says():
     snapshot = Followed(DEMO).snapshot
-    assert snapshot.errors == ()
+    assert (snapshot.errors, snapshot.warnings) == ((), ())
     assert conflicts(snapshot) == ()
     assert [(each.workload.name, each.enrolled, each.cgroup) for each in snapshot.pods] == [
         (name, True, f"seine-demo-pods/{name}") for name in ("client", "db", "web-fast", "web-slow")

@@ -167,6 +167,24 @@ def test_other_kinds_are_ignored_with_one_note_each(tmp_path, caplog):
     ]
 
 
+def test_a_misspelt_name_is_told_with_its_line_and_the_object_is_taken(tmp_path):
+    text = POD.format(fail="open", ip="fd00::1").replace("seine.dev/fail", "seine.dev/fial")
+    reading = read(tmp_path, GOOD + "---\n" + text)
+    assert reading.errors == ()
+    assert titles(reading) == ["Namespace shop", "Pod default/a"]
+    assert reading.warnings == (
+        "x.yaml:10: Pod a: metadata.annotations[seine.dev/fial]: not known here and ignored; is seine.dev/fail meant?",
+    )
+
+
+def test_a_thousand_misspelt_names_are_a_few_sentences(tmp_path):
+    names = "".join(f"    seine.dev/x{n}: y\n" for n in range(1000))
+    text = f"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n  annotations:\n{names}"
+    warnings = read(tmp_path, text, SourceConfig(errors_max=3)).warnings
+    assert len(warnings) == 4
+    assert warnings[-1] == "x.yaml:9: and 997 more such names from here on"
+
+
 def test_the_loop_turns_while_a_large_file_is_read(tmp_path):
     """One document of a List, and many documents: neither holds the others up for as long as it takes."""
     items = "".join(f"- {{apiVersion: v1, kind: Namespace, metadata: {{name: n{n}}}}}\n" for n in range(3000))

@@ -1,7 +1,11 @@
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
-from mesh.kube.objects import Meta
-from mesh.kube.settings import BadField, Settings, path_setting, read_settings, weight
+from mesh.kube.objects import KINDS, Meta
+from mesh.kube.settings import KNOWN, BadField, Settings, path_setting, read_settings, strangers, weight
 from mesh.model import FailMode, Mtls
 
 
@@ -90,3 +94,49 @@ def test_paths_have_no_detours():
             path_setting(meta(netns=bad), "seine.dev/netns", absolute=True)
     with pytest.raises(BadField, match="relative to the cgroup2 root"):
         path_setting(meta(cgroup="a/../../b"), "seine.dev/cgroup", absolute=False)
+
+
+# --- misspelt names
+
+
+def told(kind: str, labels: dict[str, str] | None = None, **annotations: str) -> list[str]:
+    names = {name.replace("__", "/").replace("_", "-"): text for name, text in annotations.items()}
+    return [str(each) for each in strangers(kind, Meta(name="x", labels=labels, annotations=names))]
+
+
+def test_a_name_that_is_read_there_is_no_stranger_and_other_peoples_names_are_none_of_our_business():
+    assert told("Pod", {"seine.dev/mesh": "enabled", "app": "web"}, **{"seine.dev__fail": "open"}) == []
+    assert told("Pod", {"app.kubernetes.io/name": "x"}, **{"linkerd.io__inject": "enabled", "seine": "x"}) == []
+    assert told("Pod", {}, **{"notseine.dev__fail": "open", "config.linkerd.io__opaque_ports": "25"}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "name", "sentence"),
+    [
+        ("Pod", "annotations", "seine.dev/fial", "not known here and ignored; is seine.dev/fail meant?"),
+        ("Pod", "annotations", "seine.dev/opaque-ports", "is config.seine.dev/opaque-ports meant?"),
+        ("Pod", "annotations", "config.seine.dev/skip-inbound-port", "is config.seine.dev/skip-inbound-ports meant?"),
+        ("Pod", "annotations", "config.seine.dev/fail", "is seine.dev/fail meant?"),
+        ("Namespace", "labels", "seine.dev/meshed", "is seine.dev/mesh meant?"),
+        ("Pod", "annotations", "policy.seine.dev/xyzzy", "not known here and ignored"),
+        ("Pod", "annotations", "seine.dev/mesh", "ignored here; it is one of the labels"),
+        ("Pod", "labels", "seine.dev/fail", "ignored here; it is one of the annotations"),
+        ("Pod", "annotations", "seine.dev/balancer", "ignored on a Pod; it is read on Service"),
+        ("Service", "annotations", "seine.dev/fail", "ignored on a Service; it is read on Namespace and Pod"),
+    ],
+)
+def test_a_name_of_ours_that_nobody_reads_there_is_told(kind, place, name, sentence):
+    labels, annotations = ({name: "x"}, None) if place == "labels" else (None, {name: "x"})
+    (found,) = strangers(kind, Meta(name="x", labels=labels, annotations=annotations))
+    assert found.path == ("metadata", place, name)
+    assert found.reason.endswith(sentence)
+
+
+def test_every_name_that_the_package_uses_is_declared():
+    """Else its users would be told that it is misspelt."""
+    package = Path(__file__).resolve().parents[3] / "mesh"
+    nodes = (node for path in package.rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    names = {text for text in texts if re.fullmatch(r"([a-z-]+\.)*seine\.dev/[a-z-]+", text)}
+    assert names == set(KNOWN)
+    assert {kind for known in KNOWN.values() for kind in known.kinds} <= set(KINDS)
