@@ -17,6 +17,7 @@ Around them:
     aio          asyncio kit that knows nothing about meshes
     kube         Kubernetes objects, from files or the API server -> model
     node         pod namespaces by netlink
+    identity     SPIFFE ids, certificates and the authority they come from, its rotation
     control      objects -> snapshot -> plans; pure
     enrolment    brings the kernel and the workers to what the snapshot says
     watch        is every pod really captured? proofs and repairs

@@ -1,0 +1,1 @@
+"""Identities: SPIFFE ids, the certificate authority, its rotation, the node's certificates, and who may call whom."""
