@@ -20,6 +20,7 @@ Around them:
     identity     SPIFFE ids, certificates and the authority they come from, its rotation
     control      objects -> snapshot -> plans; pure
     enrolment    brings the kernel and the workers to what the snapshot says
+    drains       ends connections that go past the mesh, on request
     watch        is every pod really captured? proofs and repairs
     report       what the agent tells of itself, as one document
     agent        composition root: one per node, root

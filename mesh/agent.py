@@ -34,6 +34,7 @@ from mesh.model import Snapshot
 from mesh.observe import admin
 from mesh.observe.observer import Observer
 from mesh.observe.server import Server
+from mesh.observe.status import Draining
 from mesh.report import Report, dump
 from mesh.watch import Watch
 
@@ -113,6 +114,7 @@ class Agent:
             duties = [self.supervisor.run(), self._follow(), self._reconcile(), self.watch.run(), self._observe()]
             await run_until(stop, duties)
         await server.close()
+        self.watch.drains.close()
         await self.factory.close()
         self.observer.close()
         log.info("the agent ends; the workers serve on, `seine clean --node %s` would end them", self.config.node)
@@ -141,11 +143,11 @@ class Agent:
             return "no worker is up yet"
         return ""
 
-    async def _drain(self, namespace: str, name: str) -> admin.Drained:
-        for member in self.enrolment.members.values():
+    async def _drain(self, namespace: str, name: str, begin: bool) -> Draining | None:
+        for uid, member in self.enrolment.members.items():
             if (member.pod.workload.namespace, member.pod.workload.name) == (namespace, name):
-                return admin.Drained(await self.watch.drain(member))
-        return admin.Drained(-1, f"there is no pod {namespace}/{name} in the mesh on this node")
+                return await self.watch.drain(member) if begin else self.watch.drains.of(uid)
+        return None
 
     async def _follow(self) -> None:
         known: set[str] = set()

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
 from mesh.capture import Kernel, KernelError
-from mesh.capture.existing import Bypass, destroy, established
+from mesh.capture.existing import Bypass, established
 from mesh.capture.prover import Proof, prove, state_of
 from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig
+from mesh.drains import Drains
 from mesh.enrolment import Enrolment, Member
 from mesh.model import Direction, PodState
+from mesh.observe.status import Draining
 
 log = logging.getLogger("seine.agent")
 REPAIRS_KEPT = 20
@@ -45,6 +48,7 @@ class Watch:
         self._beating = beating
         self._pods: dict[str, Watched] = {}
         self._turn = asyncio.Semaphore(PROOFS_AT_ONCE)
+        self.drains = Drains(config.drain_seconds, time.monotonic)
         self.repairs: deque[str] = deque(maxlen=REPAIRS_KEPT)
         self.repairs_total = 0
 
@@ -55,6 +59,7 @@ class Watch:
             members = dict(self._enrolment.members)
             for uid in self._pods.keys() - members.keys():
                 del self._pods[uid]
+            self.drains.forget_all_but(members)
             now = asyncio.get_running_loop().time()
             everyone = now >= due
             if everyone:
@@ -122,10 +127,17 @@ class Watch:
         state = self._state(member, watched)
         detail = watched.proof.detail
         if state is PodState.BYPASSING:
-            detail = detail or "connections older than the pod's enrolment go past the mesh; `seine drain` closes them"
+            detail = detail or self._bypassing(member)
         return state, len(watched.bypasses), detail
 
-    async def drain(self, member: Member) -> int:
-        """Close the connections that go past us, spread over the drain time; how many."""
-        bypasses = await established(member.pod, self._kernel.cgroup, self._enrolment.destinations)
-        return await destroy(member.pod, bypasses, self._config.drain_seconds)
+    def _bypassing(self, member: Member) -> str:
+        drain = self.drains.of(member.pod.workload.uid)
+        if drain is not None and not drain.finished:
+            return f"being drained: {drain.handled} of {drain.total} done, {drain.seconds_left:.0f} s left"
+        return "connections older than the pod's enrolment go past the mesh; `seine drain` closes them"
+
+    async def drain(self, member: Member) -> Draining:
+        """Begin to close the connections that go past us. Raises OSError when they cannot be listed."""
+        return self.drains.begin(
+            member.pod, await established(member.pod, self._kernel.cgroup, self._enrolment.destinations)
+        )

@@ -58,17 +58,24 @@ def _stays_inside(pod: Pod, one: Connection) -> bool:
 
 
 async def destroy(
-    pod: Pod, wanted: Collection[Bypass], seconds: float, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    pod: Pod,
+    wanted: Collection[Bypass],
+    seconds: float,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    handled: Callable[[bool], object] = bool,
 ) -> int:
     """End these connections one by one, spread over `seconds` so that clients do not all return at once.
 
-    Returns how many were still there. Raises OSError when the kernel cannot, or the namespace is gone.
+    Returns how many were still there; `handled` is told of each whether it was. Raises OSError when the kernel cannot,
+    or the namespace is gone.
     """
     ended = 0
     for number, one in enumerate(wanted):
         if number:
             await sleep(seconds / len(wanted))
-        ended += await asyncio.to_thread(_end, pod.netns, one.connection)
+        was_there = await asyncio.to_thread(_end, pod.netns, one.connection)
+        handled(was_there)
+        ended += was_there
     return ended
 
 

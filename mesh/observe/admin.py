@@ -4,7 +4,8 @@ GET  /metrics   Prometheus, OpenMetrics when asked for; name[] filters; gzip
 GET  /ready     200, or 503 and the reason
 GET  /status    mesh.observe.status.StatusDocument as JSON
 GET  /dump      everything the agent and its workers know, as JSON; for bug reports
-POST /drain     Unix socket only: ?namespace=&pod= closes connections that are older than the pod's capture
+POST /drain     Unix socket only: ?namespace=&pod= begins to close connections that are older than the pod's capture
+GET  /drain     likewise: how far that is; both answer at once with mesh.observe.status.Draining as JSON
 """
 
 from __future__ import annotations
@@ -17,21 +18,15 @@ import msgspec
 from mesh.observe import status
 from mesh.observe.observer import Observer
 from mesh.observe.server import Handler, Request, Response, Routes
+from mesh.observe.status import Draining
 
 _JSON = "application/json"
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-class Drained(msgspec.Struct):
-    """How many connections of a pod were closed; -1: there is no such enrolled pod."""
-
-    closed: int
-    detail: str = ""
-
-
 Ready = Callable[[], str]  # empty: ready; else a sentence why not
 Dump = Callable[[], Awaitable[object]]
-Drain = Callable[[str, str], Awaitable[Drained]]  # namespace, pod
+Drain = Callable[[str, str, bool], Awaitable[Draining | None]]  # namespace, pod, whether to begin; None: nothing there
 
 
 def _metrics(observer: Observer) -> Handler:
@@ -68,10 +63,18 @@ def _dump(dump: Dump) -> Handler:
     return handle
 
 
-def _drain(drain: Drain) -> Handler:
+def _drain(drain: Drain, begin: bool) -> Handler:
     async def handle(request: Request) -> Response:
-        drained = await drain(request.one("namespace", "default"), request.one("pod"))
-        return Response(_encode(drained), HTTPStatus.NOT_FOUND if drained.closed < 0 else HTTPStatus.OK, _JSON)
+        namespace, pod = request.one("namespace", "default"), request.one("pod")
+        try:
+            found = await drain(namespace, pod, begin)
+        except OSError as error:
+            sentence = f"the connections of {namespace}/{pod} cannot be listed: {error.strerror or error}\n"
+            return Response(sentence.encode(), HTTPStatus.INTERNAL_SERVER_ERROR)
+        if found is None:
+            missing = "there is no such pod in the mesh on this node" if begin else "nothing was drained there"
+            return Response(f"{namespace}/{pod}: {missing}\n".encode(), HTTPStatus.NOT_FOUND)
+        return Response(_encode(found), HTTPStatus.OK if found.finished else HTTPStatus.ACCEPTED, _JSON)
 
     return handle
 
@@ -88,4 +91,8 @@ def public(observer: Observer, ready: Ready, dump: Dump) -> Routes:
 
 def private(observer: Observer, ready: Ready, dump: Dump, drain: Drain) -> Routes:
     """For the Unix socket, which only root may open."""
-    return {**public(observer, ready, dump), ("POST", "/drain"): _drain(drain)}
+    return {
+        **public(observer, ready, dump),
+        ("POST", "/drain"): _drain(drain, begin=True),
+        ("GET", "/drain"): _drain(drain, begin=False),
+    }

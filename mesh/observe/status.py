@@ -25,6 +25,17 @@ class PodStatus(Value, frozen=True):
     shortcut: bool = False
 
 
+class Draining(Value, frozen=True):
+    """How far the ending of a pod's bypassing connections is; what /drain answers."""
+
+    total: int = 0
+    handled: int = 0
+    closed: int = 0  # of those; the others had ended by themselves
+    seconds_left: float = 0.0
+    finished: bool = False
+    detail: str = ""  # a sentence: why it could not go on
+
+
 class EndpointStatus(Value, frozen=True):
     namespace: str
     pod: str

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -67,14 +68,25 @@ def test_a_pod_enrols_and_leaves_while_its_connections_live_on(town, guest):
 
 
 def test_connections_older_than_enrolment_are_closed_on_request(town, guest):
-    with guest.connect(town.server.ip, 7000) as old:
-        talk.who(old)
+    with ExitStack() as open_ones:
+        old = [open_ones.enter_context(guest.connect(town.server.ip, 7000)) for _ in range(3)]
+        for sock in old:
+            talk.who(sock)
         town.manifests.pod(guest)
-        town.mesh.wait_state(guest, "bypassing")
-        assert town.mesh.seine("drain", guest.name).returncode == 0
-        with pytest.raises((ConnectionError, EOFError)):
-            talk.ask(old, "echo gone")
+        eventually(lambda: town.mesh.pod(guest).get("bypassing") == 3, "all three to be seen")
+        done = town.mesh.seine("drain", guest.name)
+        assert (done.returncode, done.stdout) == (0, f"3 connections of default/{guest.name} closed\n")
+        assert done.stderr.startswith(f"closing 3 connections of default/{guest.name}: ")
+        for sock in old:
+            with pytest.raises((ConnectionError, EOFError)):
+                talk.ask(sock, "echo gone")
     assert town.mesh.wait_state(guest, "captured")["bypassing"] == 0
+
+
+def test_draining_a_pod_that_is_not_in_the_mesh_fails_with_a_sentence(town):
+    done = town.mesh.seine("drain", "shop/nobody")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "seine: shop/nobody: there is no such pod in the mesh on this node\n"
 
 
 def test_a_pod_that_joins_again_is_captured_again(town, guest):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from mesh.capture import KernelError
 from mesh.capture.trials import Probe
-from mesh.cli import check, hooks, version
+from mesh.cli import check, drain, hooks, version
 from mesh.cli.app import app
 from mesh.cli.report import Check
 from mesh.cli.report import Result as CheckResult
@@ -93,11 +93,34 @@ def test_dump(run_dir: Path) -> None:
         assert json.loads(seine("dump").output) == {"pods": [1]}
 
 
+def draining(**changes: object) -> tuple[int, bytes]:
+    return 200, json.dumps({"total": 3, "handled": 0, "closed": 0, "seconds_left": 9.0, **changes}).encode()
+
+
 @pytest.mark.parametrize("words", [("shop/web-1",), ("web-1", "-n", "shop")])
-def test_drain(run_dir: Path, words: tuple[str, ...]) -> None:
-    with agent(run_dir, drain=[(200, b'{"closed":3,"detail":""}')]) as asked:
-        assert seine("drain", *words).output == "3 connections of shop/web-1 closed\n"
-    assert asked == ["POST /drain?namespace=shop&pod=web-1"]
+def test_drain_shows_how_far_it_is_and_what_came_of_it(
+    run_dir: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "LOOK_SECONDS", 0.01)
+    answers = [draining(), draining(handled=1, closed=1), draining(handled=3, closed=2, finished=True)]
+    with agent(run_dir, drain=answers) as asked:
+        result = seine("drain", *words)
+    assert result.stdout == "2 connections of shop/web-1 closed; 1 had ended by themselves\n"
+    assert result.stderr == "closing 3 connections of shop/web-1: 0 done, 9 s left\n"
+    question = "/drain?namespace=shop&pod=web-1"
+    assert asked == [f"POST {question}", f"GET {question}", f"GET {question}"]
+
+
+def test_drain_for_machines_is_one_document_at_the_end(run_dir: Path) -> None:
+    with agent(run_dir, drain=[draining(total=0, finished=True)]):
+        assert json.loads(seine("drain", "web-1", "-o", "json").stdout)["finished"] is True
+
+
+def test_a_drain_that_could_not_go_on_fails_and_says_why(run_dir: Path) -> None:
+    with agent(run_dir, drain=[draining(handled=1, closed=1, finished=True, detail="the kernel cannot")]):
+        result = seine("drain", "shop/web-1")
+    assert (result.exit_code, result.stdout) == (1, "1 connection of shop/web-1 closed\n")
+    assert result.stderr == "seine: the kernel cannot\n"
 
 
 def test_version(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

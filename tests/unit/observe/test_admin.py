@@ -6,10 +6,10 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mesh.observe.admin import Drained, private, public
+from mesh.observe.admin import private, public
 from mesh.observe.observer import Look, Observer
 from mesh.observe.server import Handler, Request, Response
-from mesh.observe.status import decode
+from mesh.observe.status import Draining, decode
 from tests.unit.observe.values import document, names, series
 
 
@@ -22,8 +22,12 @@ class Node:
     async def dump(self) -> object:
         return {"pods": {1: "client-0"}, "set": [*"ab"]}
 
-    async def drain(self, namespace: str, pod: str) -> Drained:
-        return Drained(2) if (namespace, pod) == ("shop", "web-1") else Drained(-1, f"no pod {namespace}/{pod}")
+    async def drain(self, namespace: str, pod: str, begin: bool) -> Draining | None:
+        if pod == "hidden":
+            raise OSError(1, "not permitted")
+        return (
+            Draining(total=2, handled=2 - begin, finished=not begin) if (namespace, pod) == ("shop", "web-1") else None
+        )
 
 
 @asynccontextmanager
@@ -74,10 +78,19 @@ def test_dump() -> None:
     assert json.loads(ask("GET", "/dump").body) == {"pods": {"1": "client-0"}, "set": ["a", "b"]}
 
 
-def test_drain() -> None:
-    assert json.loads(ask("POST", "/drain", namespace="shop", pod="web-1").body)["closed"] == 2
+def test_a_drain_is_begun_and_looked_at_and_both_are_answered_at_once() -> None:
+    begun = ask("POST", "/drain", namespace="shop", pod="web-1")
+    assert (begun.status, json.loads(begun.body)["handled"]) == (202, 1)
+    over = ask("GET", "/drain", namespace="shop", pod="web-1")
+    assert (over.status, json.loads(over.body)["finished"]) == (200, True)
+
+
+def test_a_drain_that_cannot_be_is_answered_by_a_sentence() -> None:
     missing = ask("POST", "/drain", pod="web-9")
-    assert (missing.status, json.loads(missing.body)["detail"]) == (404, "no pod default/web-9")
+    assert (missing.status, missing.body) == (404, b"default/web-9: there is no such pod in the mesh on this node\n")
+    assert ask("GET", "/drain", pod="web-9").body == b"default/web-9: nothing was drained there\n"
+    blind = ask("POST", "/drain", pod="hidden")
+    assert (blind.status, blind.body) == (500, b"the connections of default/hidden cannot be listed: not permitted\n")
 
 
 def test_nothing_on_the_tcp_port_changes_anything() -> None:
