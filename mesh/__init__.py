@@ -22,6 +22,7 @@ Around them:
     enrolment    brings the kernel and the workers to what the snapshot says
     drains       ends connections that go past the mesh, on request
     watch        is every pod really captured? proofs and repairs
+    announce     what the agent tells the other nodes
     report       what the agent tells of itself, as one document
     agent        composition root: one per node, root
     worker       composition root: several per node, no privileges

@@ -22,6 +22,7 @@ import msgspec
 import uvloop
 
 from mesh.aio.channel import Channel
+from mesh.announce import Announcement
 from mesh.capture import Kernel, cgroup2_root, pin_root
 from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig, Switch
@@ -93,11 +94,13 @@ class Agent:
         )
         self.enrolment = Enrolment(config, kernel, self.factory, self.fleet)
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
+        self.announcement = Announcement(config, self.enrolment, self.watch, lambda: self.snapshot is not None)
         self.source = DirectorySource(
             config.source, config.node, config.files, keep=config.run_dir / "source", mtls=config.mtls
         )
         self.report = Report(
-            config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch, lambda: self.source.looked_at
+            *(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch, self.announcement),
+            lambda: self.source.looked_at,
         )
         self.observer = Observer(self.report.look, self.report.series)
         self.snapshot: Snapshot | None = None
@@ -112,6 +115,7 @@ class Agent:
         with self._meet_workers():
             await self.supervisor.adopt()
             duties = [self.supervisor.run(), self._follow(), self._reconcile(), self.watch.run(), self._observe()]
+            duties.append(self.announcement.run())
             await run_until(stop, duties)
         await server.close()
         self.watch.drains.close()

@@ -91,6 +91,9 @@ class AgentConfig:
     mtls: Mtls = setting(
         Mtls.PERMISSIVE, "permissive, strict or disabled", "for pods that say nothing: a mesh is entered pod by pod"
     )
+    publish: str = setting(
+        "", "path", "the file in which the other nodes read who is in the mesh here; empty: nobody is"
+    )
     local_tunnel: Switch = setting(
         Switch.DISABLED, "enabled or disabled", "between two pods of a node the kernel proves who they are, in memory"
     )
@@ -104,6 +107,8 @@ class AgentConfig:
             raise ConfigError(f"node {self.node!r}: small letters, digits, '-' and '.', at most 63, no '-' at the ends")
         if not TRUST_DOMAIN.fullmatch(self.trust_domain):
             raise ConfigError(f"trust_domain {self.trust_domain!r}: small letters, digits, '.', '-' and '_'")
+        if self.publish and not (self.publish.startswith("/") and self.publish.endswith((".yaml", ".yml"))):
+            raise ConfigError(f"publish is {self.publish!r}; it must be an absolute path that ends in .yaml")
         if self.log_level not in LOG_LEVELS:
             raise ConfigError(f"log_level is {self.log_level!r}; it must be one of {', '.join(LOG_LEVELS)}")
         check_bounds(self)

@@ -158,6 +158,10 @@ class Enrolment:
         finally:
             os.close(namespace)
 
+    def identity(self, member: Member) -> str:
+        """The SPIFFE id that its tunnels are served with; empty when it has none (yet)."""
+        return self._fleet.pods[member.slot].told.identity
+
     def _forget_strangers(self) -> None:
         """Slots that a former agent filled and that nobody wants now."""
         ours = {member.slot for member in self.members.values()}

@@ -2,6 +2,7 @@
 
 What is remembered per pod is the last proof and its connections that go past us; the state is computed when asked
 for, because whether a worker lives may have changed since. A failed proof is followed by a repair and a second look.
+A pod that accepts mutual TLS only keeps no connection that goes past us: it is drained without being asked.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig
 from mesh.drains import Drains
 from mesh.enrolment import Enrolment, Member
-from mesh.model import Direction, PodState
+from mesh.model import Direction, Mtls, PodState
 from mesh.observe.status import Draining
 
 log = logging.getLogger("seine.agent")
@@ -31,6 +32,7 @@ PROOFS_AT_ONCE = 8  # each holds a child process for about 10 ms
 
 
 class Watched(msgspec.Struct):
+    member: Member
     proof: Proof
     bypasses: tuple[Bypass, ...] = ()
 
@@ -53,7 +55,7 @@ class Watch:
         self.repairs_total = 0
 
     async def run(self) -> None:
-        """All pods every `prove_seconds`; one that just came in, at once."""
+        """All pods every `prove_seconds`; one that just came in or was changed, at once."""
         due = 0.0
         while True:
             members = dict(self._enrolment.members)
@@ -65,20 +67,24 @@ class Watch:
             if everyone:
                 due = now + self._config.prove_seconds
                 self._mend_shortcut()
-            await asyncio.gather(*(self._look(member) for uid, member in members.items() if everyone or self._new(uid)))
+            await asyncio.gather(*(self._look(member) for member in members.values() if everyone or self._new(member)))
             await asyncio.sleep(min(NEWCOMER_SECONDS, self._config.prove_seconds))
 
-    def _new(self, uid: str) -> bool:
-        return uid not in self._pods
+    def _new(self, member: Member) -> bool:
+        watched = self._pods.get(member.pod.workload.uid)
+        return watched is None or watched.member is not member
 
     async def _look(self, member: Member) -> None:
         async with self._turn:
             proof = await self._prove(member)
-            if self._state(member, Watched(proof)) is PodState.LEAKING:
+            if self._state(member, Watched(member, proof)) is PodState.LEAKING:
                 self._mend(member)
                 proof = await self._prove(member)
             if member.pod.workload.uid in self._enrolment.members:
-                self._pods[member.pod.workload.uid] = Watched(proof, await self._bypasses(member))
+                bypasses = await self._bypasses(member)
+                self._pods[member.pod.workload.uid] = Watched(member, proof, bypasses)
+                if bypasses and member.pod.mtls is Mtls.STRICT:
+                    self.drains.begin(member.pod, bypasses)  # what came in plaintext by us is the engine's to end
 
     async def _prove(self, member: Member) -> Proof:
         return await prove(member.pod, node=self._config.node, factory=self._factory, effective=self._kernel.effective)
@@ -128,6 +134,8 @@ class Watch:
         detail = watched.proof.detail
         if state is PodState.BYPASSING:
             detail = detail or self._bypassing(member)
+        if state is PodState.OPEN and member.pod.mtls is Mtls.STRICT:
+            detail = detail or "from outside nothing is accepted, because it is strict"
         return state, len(watched.bypasses), detail
 
     def _bypassing(self, member: Member) -> str:
@@ -135,6 +143,11 @@ class Watch:
         if drain is not None and not drain.finished:
             return f"being drained: {drain.handled} of {drain.total} done, {drain.seconds_left:.0f} s left"
         return "connections older than the pod's enrolment go past the mesh; `seine drain` closes them"
+
+    def proven(self, member: Member) -> bool:
+        """Its capture was, at the last look."""
+        watched = self._pods.get(member.pod.workload.uid)
+        return watched is not None and watched.proof.good
 
     async def drain(self, member: Member) -> Draining:
         """Begin to close the connections that go past us. Raises OSError when they cannot be listed."""

@@ -1,7 +1,8 @@
 """`seine clean`: takes Seine off this node.
 
-Hooks first, so that from then on nothing is captured that nobody would carry; then the workers, whose connections
-end with them; then what is left in the file system.
+What the other nodes were told first, so that nobody is sent to tunnels that end; then the hooks, so that from then on
+nothing is captured that nobody would carry; then the workers, whose connections end with them; then what is left in
+the file system.
 """
 
 from __future__ import annotations
@@ -34,11 +35,23 @@ def _unhook(node: str) -> list[str]:
         threading.Event().wait(0.05)
 
 
+def _unsay(directory: Path) -> list[str]:
+    """What cannot be taken back is told, and keeps nothing else here."""
+    from mesh.kube.publication import PublicationError, withdraw
+
+    try:
+        path = withdraw(directory / "published", directory.name)
+    except PublicationError as error:
+        return [str(error)]
+    return [f"removed {path}, by which other nodes knew this one"] if path else []
+
+
 def remove(directory: Path) -> list[str]:
     """A sentence for each thing that was there. The caller holds the node's lock."""
     from mesh.forward.supervisor import end_workers
 
-    removed = _unhook(directory.name)
+    removed = _unsay(directory)
+    removed += _unhook(directory.name)
     removed += [f"ended worker process {pid}" for pid in end_workers(directory)]
     if directory.exists():
         shutil.rmtree(directory)

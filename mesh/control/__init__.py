@@ -1,6 +1,7 @@
 """Snapshot -> what engine and kernel are told. Pure and deterministic: the same snapshot gives the same values.
 
 peers         who is reached by tunnel, and as whom
+mesh_node     what this node says of itself to the others
 plans         what the engine does with a connection to an address
 destinations  what the connect hook knows of an address
 sources       who is behind a client's address
@@ -10,8 +11,17 @@ select        questions that more than one of these asks
 
 from mesh.control.conflicts import conflicts
 from mesh.control.destinations import compile_destinations
+from mesh.control.mesh_node import compile_mesh_node
 from mesh.control.peers import Peer, compile_peers
 from mesh.control.plans import compile_plans
 from mesh.control.sources import compile_sources
 
-__all__ = ["Peer", "compile_destinations", "compile_peers", "compile_plans", "compile_sources", "conflicts"]
+__all__ = [
+    "Peer",
+    "compile_destinations",
+    "compile_mesh_node",
+    "compile_peers",
+    "compile_plans",
+    "compile_sources",
+    "conflicts",
+]

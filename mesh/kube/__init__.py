@@ -10,6 +10,7 @@
     assemble     all facts -> Snapshot: who belongs to whom, and who comes too late
     reader       one file -> facts and faults
     directory    files of a directory -> facts -> Snapshot, followed
+    publication  what this node says of itself, as a file for the others
 
 An API server as the source gives the same raw objects to `parse`; everything behind it is shared.
 """

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -87,6 +88,39 @@ def test_draining_a_pod_that_is_not_in_the_mesh_fails_with_a_sentence(town):
     done = town.mesh.seine("drain", "shop/nobody")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "seine: shop/nobody: there is no such pod in the mesh on this node\n"
+
+
+def is_ended(sock: socket.socket) -> bool:
+    """By somebody else; waits for no byte."""
+    sock.setblocking(False)
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_a_pod_that_becomes_strict_keeps_no_connection_that_goes_past_the_mesh(town, guest):
+    """In either direction; what we carry from a pod of this node and what stays inside the pod lives on."""
+    apps.Talk(guest)
+    stranger = town.lab.pod(f"stranger-{time.monotonic_ns()}")
+    with (
+        guest.connect(town.server.ip, 7000) as out,
+        stranger.connect(guest.ip, 7000) as into,
+        guest.connect("127.0.0.1", 7000) as inside,
+    ):
+        town.manifests.pod(guest)
+        assert town.mesh.wait_state(guest, "bypassing")["bypassing"] == 2
+        with town.client.connect(guest.ip, 7000) as carried:
+            for sock in (out, into, inside, carried):
+                talk.who(sock)
+            town.manifests.pod(guest, annotations={"seine.dev/mtls": "strict"})
+            eventually(lambda: is_ended(out) and is_ended(into), "the connections to be ended")
+            for sock in (inside, carried):
+                assert talk.ask(sock, "echo still here") == "still here"
+    assert town.mesh.wait_state(guest, "captured")["bypassing"] == 0
+    stranger.remove()
 
 
 def test_a_pod_that_joins_again_is_captured_again(town, guest):

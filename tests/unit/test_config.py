@@ -44,6 +44,8 @@ def test_the_environment_is_read_and_the_command_line_wins():
         ({"SEINE_MTLS": "on"}, "SEINE_MTLS is 'on'; it must be a mode (permissive, strict or disabled)"),
         ({"SEINE_TRUST_DOMAIN": "Example.org"}, "trust_domain 'Example.org'"),
         ({"SEINE_TRUST_DOMAIN": ""}, "trust_domain ''"),
+        ({"SEINE_PUBLISH": "here.yaml"}, "publish is 'here.yaml'; it must be an absolute path that ends in .yaml"),
+        ({"SEINE_PUBLISH": "/etc/seine/here"}, "that ends in .yaml"),
         ({"SEINE_NODE": "x" * 64}, "at most 63"),
         ({"SEINE_NODE": "a\n"}, "node 'a\\n'"),
     ],

@@ -1,0 +1,79 @@
+"""This node's MeshNode as a file in a directory that all nodes read: the standalone way to meet.
+
+* It is replaced at once and whole. It is ours alone: a file that says anything else is never overwritten or removed.
+* Nobody tells how old it is, and a reader must not guess: an agent that is gone says nothing, but its workers serve on.
+  What it lists holds until it says otherwise, or until `seine clean` on its node or an operator removes the file.
+  Who is listed and gone is not reached (its Services have lost the endpoint by then); whoever has its address later is
+  told from it by the uid of its Pod object. In Kubernetes a Lease will tell the dead from the silent.
+* `record`, a file in the run directory, knows where it is, so that the next agent and `seine clean` can take it away.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import yaml
+
+from mesh.config import SourceConfig
+from mesh.kube.documents import BadDocument, documents
+from mesh.kube.mesh_node import MeshNodeFacts, mesh_node
+from mesh.kube.parse import decode, parse
+from mesh.kube.reader import read_text
+from mesh.kube.settings import BadField
+from mesh.model import MeshNode
+
+HEAD = "# Written by the agent of this node, and replaced by it.\n"
+
+
+class PublicationError(RuntimeError):
+    """A sentence for the operator."""
+
+
+def published(path: Path, node: str) -> MeshNode | None:
+    """What the file says of that node; None when there is none. Raises PublicationError when it is not ours."""
+    limits = SourceConfig()
+    try:
+        found = [each for each in documents(read_text(path, limits.file_bytes_max), limits) if each is not None]
+        facts = [parse(decode(each.value, "MeshNode")) for each in found if each.value.get("kind") == "MeshNode"]
+    except FileNotFoundError:
+        return None
+    except (OSError, BadDocument, BadField, AttributeError) as error:
+        raise PublicationError(f"{path} is not this node's MeshNode, and is left alone: {error}") from None
+    match facts:
+        case [MeshNodeFacts(node=said)] if said.name == node and len(found) == 1:
+            return said
+    raise PublicationError(f"{path} says something else than MeshNode {node}, and is left alone")
+
+
+def publish(path: Path, node: MeshNode, record: Path) -> None:
+    """Raises PublicationError."""
+    try:
+        if not record.exists() or record.read_text() != str(path):
+            withdraw(record, node.name)
+            record.write_text(str(path))
+        published(path, node.name)  # refuses to take another file's place
+        fresh = path.with_name(f".{path.name}.new")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(HEAD + yaml.safe_dump(mesh_node(node), sort_keys=False))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise PublicationError(
+            f"{path} cannot be written: {error.strerror}; the other nodes know the last one"
+        ) from None
+
+
+def withdraw(record: Path, node: str) -> Path | None:
+    """Take away what was published; which file it was, None if there was none. Raises PublicationError."""
+    try:
+        path = Path(record.read_text())
+        if published(path, node) is not None:
+            path.unlink()
+        record.unlink()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PublicationError(f"what {record} names cannot be removed: {error.strerror}") from None
+    return path
