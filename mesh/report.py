@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from mesh.announce import Announcement
 from mesh.capture import Kernel
 from mesh.config import AgentConfig
 from mesh.enrolment import Enrolment, Member
@@ -36,18 +37,19 @@ class Report:
         supervisor: Supervisor,
         enrolment: Enrolment,
         watch: Watch,
+        announcement: Announcement,
         looked_at: Callable[[], float],
     ) -> None:
         """`looked_at`: when the source was last read, by the monotonic clock."""
         self._config, self._kernel, self._fleet = config, kernel, fleet
-        self._supervisor, self._enrolment, self._watch = supervisor, enrolment, watch
+        self._supervisor, self._enrolment, self._watch, self._announcement = supervisor, enrolment, watch, announcement
         self._started = time.monotonic()
         self._looked_at = looked_at
-        self._snapshot, self._changed_at = Snapshot(), self._started
-        self._names = names_of(self._snapshot)
+        self.see(Snapshot())
 
     def see(self, snapshot: Snapshot) -> None:
-        self._snapshot, self._names, self._changed_at = snapshot, names_of(snapshot), time.monotonic()
+        self._snapshot, self._changed_at = snapshot, time.monotonic()
+        self._names = names_of(snapshot, self._config.trust_domain)
 
     def look(self) -> Look:
         return Look(document=self._document(), names=self._names)
@@ -85,6 +87,12 @@ class Report:
             shortcut=status.ShortcutStatus(
                 available=self._kernel.shortcut.available, detail=self._kernel.shortcut.detail
             ),
+            trust_domain=self._config.trust_domain,
+            peers=tuple(
+                status.PeerStatus(node=node.name, transport=node.transport, workloads=len(node.workloads))
+                for node in self._snapshot.nodes
+            ),
+            announced=self._announced(),
             latency_bounds_us=bucket_bounds_us(),
         )
 
@@ -98,6 +106,14 @@ class Report:
             warnings=self._snapshot.warnings,
         )
 
+    def _announced(self) -> status.AnnouncedStatus:
+        said = self._announcement.said
+        return status.AnnouncedStatus(
+            path=self._config.publish,
+            workloads=len(said.workloads) if said else 0,
+            problem=self._announcement.problem,
+        )
+
     def _pod(self, pod: Pod, kernel: Mapping[int, Mapping[str, int]]) -> status.PodStatus:
         workload = pod.workload
         common = status.PodStatus(
@@ -106,6 +122,7 @@ class Report:
             state=PodState.REFUSED,
             fail_mode=pod.fail_mode,
             shortcut=pod.shortcut,
+            mtls=pod.mtls,
             detail=self._enrolment.problems.get(workload.uid, ""),
         )
         member = self._enrolment.members.get(workload.uid)
@@ -122,6 +139,7 @@ class Report:
             bypassing=bypassing,
             kernel=dict(kernel),
             stock=self._stock(member.slot),
+            identity=self._enrolment.identity(member),
         )
 
     def _stock(self, slot: int) -> dict[str, int]:

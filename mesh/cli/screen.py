@@ -92,18 +92,33 @@ def shortcut_lines(document: StatusDocument) -> list[Text]:
     return [Text(f"short-cut for {_many(asking, 'pod')}: {sent}{fallen}", style="dim")]
 
 
+def peers_lines(document: StatusDocument) -> list[Text]:
+    """One line, where several nodes make the mesh, and another for what is wrong with that."""
+    peers, announced = document.peers, document.announced
+    if not peers and not announced.path:
+        return []
+    theirs = _many(sum(peer.workloads for peer in peers), "pod")
+    told = f"{announced.workloads} of ours are told to the others" if announced.path else "the others are told nothing"
+    text = f"trust domain {document.trust_domain}: {_many(len(peers), 'other node')} with {theirs}, {told}"
+    lines = [Text(text, style="dim")]
+    if announced.problem:
+        lines.append(Text(announced.problem, style="bold red"))
+    return lines
+
+
 def state(pod: PodStatus) -> Text:
     words = f"{pod.state} {pod.bypassing}" if pod.state is PodState.BYPASSING else str(pod.state)
     return Text(words, style=_STATE_STYLE.get(pod.state, ""))
 
 
 def pods_table(pods: Sequence[PodStatus]) -> Table:
-    table = _table(
-        "NAMESPACE", "POD", "STATE", "FAIL MODE", "CAPTURED", "BYPASSING", "DETAIL", right=("CAPTURED", "BYPASSING")
-    )
+    numbers = ("CAPTURED", "BYPASSING")
+    table = _table("NAMESPACE", "POD", "STATE", "FAIL MODE", *numbers, "MTLS", "IDENTITY", "DETAIL", right=numbers)
     for pod in pods:
         counts = (f"{pod.captured:,}", f"{pod.bypassing:,}")
-        _row(table, pod.namespace, pod.name, state(pod), str(pod.fail_mode), *counts, pod.detail)
+        identity = "/".join(pod.identity.split("/")[3:])  # without the trust domain, which is one for all
+        modes = (str(pod.mtls), identity or "-")
+        _row(table, pod.namespace, pod.name, state(pod), str(pod.fail_mode), *counts, *modes, pod.detail)
     return table
 
 
@@ -158,7 +173,7 @@ def problems(document: StatusDocument) -> list[Text]:
 
 def screen(now: StatusDocument, before: StatusDocument | None = None) -> RenderableType:
     """Everything, for `seine status`, `seine top` and the demo; rates are between the two documents."""
-    parts: list[RenderableType] = [head(now), capture_line(now), *shortcut_lines(now)]
+    parts: list[RenderableType] = [head(now), capture_line(now), *shortcut_lines(now), *peers_lines(now)]
     sections = [
         pods_table(now.pods) if now.pods else Text("no pods: none of the source's is on this node"),
         services_table(rates(now, before)) if now.services else Text("no services"),

@@ -114,6 +114,14 @@ ISTIO_BOUNDS_MS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000
 POD = ("namespace", "pod")
 POD_STATE = Family("seine_pod_state", "gauge", "1 for the state a pod is in, 0 for the others.", (*POD, "state"))
 POD_BYPASSING = Family("seine_pod_bypassing_connections", "gauge", "Connections older than the pod's capture.", POD)
+POD_IDENTITY = Family(
+    "seine_pod_identity_info",
+    "gauge",
+    "Always 1: what a pod accepts, and as whom it is known.",
+    (*POD, "mtls", "identity"),
+)
+PEER_WORKLOADS = Family("seine_peer_workloads", "gauge", "Pods that another node lists.", ("node", "transport"))
+ANNOUNCED = Family("seine_announced_workloads", "gauge", "Pods of this node that the other nodes are told of.")
 CAPTURE = Family("seine_capture_events_total", "counter", "What the kernel hooks did, by reason.", (*POD, "reason"))
 STOCK = Family("seine_socket_stock", "gauge", "Unconnected sockets that workers hold.", (*POD, "family"))
 WORKER_UP = Family("seine_worker_up", "gauge", "1 while the worker is connected and its heart beats.", ("worker",))

@@ -22,6 +22,7 @@ class Party(Value, frozen=True):
     app: str = UNKNOWN
     version: str = UNKNOWN
     enrolled: bool = False
+    principal: str = UNKNOWN  # whom it would prove to be, as a SPIFFE id
 
 
 NOBODY = Party()
@@ -43,7 +44,7 @@ class Names(Value, frozen=True):
     services: Mapping[int, Called] = {}
 
 
-def _party(workload: Workload, enrolled: bool) -> Party:
+def _party(workload: Workload, enrolled: bool, trust_domain: str) -> Party:
     owner = workload.owner or workload.name
     return Party(
         namespace=workload.namespace,
@@ -52,13 +53,15 @@ def _party(workload: Workload, enrolled: bool) -> Party:
         app=workload.app or owner,
         version=workload.version or "latest",  # Istio's canonical revision of what names none
         enrolled=enrolled,
+        principal=workload.identity(trust_domain),
     )
 
 
-def names_of(snapshot: Snapshot) -> Names:
+def names_of(snapshot: Snapshot, trust_domain: str) -> Names:
     ours = {pod.workload.uid for pod in snapshot.pods if pod.enrolled and not pod.refused}
-    workloads = {w.uid: w for w in (*snapshot.workloads, *(pod.workload for pod in snapshot.pods))}
-    parties = {w.id: _party(w, w.uid in ours) for w in workloads.values()}
+    listed = (workload for node in snapshot.nodes for workload in node.workloads)
+    workloads = {w.uid: w for w in (*listed, *snapshot.workloads, *(pod.workload for pod in snapshot.pods))}
+    parties = {w.id: _party(w, w.uid in ours, trust_domain) for w in workloads.values()}
     services = {}
     for service in snapshot.services:
         behind: dict[int, None] = {}

@@ -23,6 +23,7 @@ def _pods(document: StatusDocument) -> Iterator[Offer]:
         plain(lambda: (((*_pod(pod), state), float(pod.state == state)) for pod in pods for state in PodState)),
     )
     yield f.POD_BYPASSING, plain(lambda: ((_pod(pod), pod.bypassing) for pod in pods))
+    yield f.POD_IDENTITY, plain(lambda: (((*_pod(pod), pod.mtls, pod.identity), 1) for pod in pods))
     yield f.CAPTURE, plain(lambda: (((*_pod(pod), why), n) for pod in pods for why, n in others(pod.kernel).items()))
     yield f.STOCK, plain(lambda: (((*_pod(pod), family), n) for pod in pods for family, n in pod.stock.items()))
 
@@ -68,6 +69,8 @@ def offers(document: StatusDocument) -> Iterator[Offer]:
     yield from _shortcut(document)
     yield from _workers(document)
     yield from _engine(document.workers)
+    yield f.PEER_WORKLOADS, plain(lambda: (((peer.node, peer.transport), peer.workloads) for peer in document.peers))
+    yield f.ANNOUNCED, plain(lambda: [((), document.announced.workloads)])
     yield f.SOURCE_AGE, plain(lambda: [((), document.source.age_seconds)])
     yield f.SOURCE_UNCHANGED, plain(lambda: [((), document.source.unchanged_seconds)])
     yield f.SOURCE_WARNINGS, plain(lambda: [((), len(document.source.warnings))])

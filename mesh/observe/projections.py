@@ -3,13 +3,18 @@
 Istio's view has a reporter: the client's proxy says "source", the server's says "destination". We are the client's
 proxy of every outbound connection, and the server's too when the endpoint is an enrolled pod of this node: such a
 request goes through one hop and is reported by both, once each.
+
+The server's side says what protected a connection: mutual_tls of a tunnel, else none; the client's says unknown, as
+Istio's does. Between two pods of a node there is no TLS, and that is what is said, though the kernel has proven both:
+so `none` with two principals means that no byte left the machine, and Kiali draws the padlock for tunnels only.
+Principals are named where both are proven, and nowhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from mesh.model import Direction
+from mesh.model import Direction, Security
 from mesh.observe.names import UNKNOWN, Party
 from mesh.observe.traffic import Counts, Flow, Labels
 
@@ -49,17 +54,18 @@ def connection(flow: Flow, counts: Counts) -> Iterable[Labels]:
 def _reporters(flow: Flow) -> Iterable[str]:
     if flow.series.direction is Direction.OUTBOUND:
         yield "source"
-    if flow.series.direction is Direction.INBOUND or flow.destination.enrolled:
+    one_hop = flow.destination.enrolled and flow.series.security is Security.NONE  # a tunnel's other end counts itself
+    if flow.series.direction is Direction.INBOUND or one_hop:
         yield "destination"
 
 
-def _party(party: Party, cluster: str) -> Labels:
+def _party(party: Party, cluster: str, proven: bool) -> Labels:
     return (
         party.workload,
         party.namespace,
         party.app,
         party.version,
-        UNKNOWN,  # principal: nobody has one without mutual TLS
+        party.principal if proven else UNKNOWN,
         party.app,
         party.version,
         cluster,
@@ -80,8 +86,8 @@ def istio(cluster: str = CLUSTER) -> Callable[[Flow, Counts], Iterable[Labels]]:
             return  # its connection; Istio has no metric for it
         source_known = flow.source.workload != UNKNOWN
         known = flow.service.name or flow.destination.workload != UNKNOWN
-        source = _party(flow.source, cluster if source_known else UNKNOWN)
-        destination = _party(flow.destination, cluster if known else UNKNOWN)
+        source = _party(flow.source, cluster if source_known else UNKNOWN, flow.proven)
+        destination = _party(flow.destination, cluster if known else UNKNOWN, flow.proven)
         for reporter in _reporters(flow):
             yield (
                 reporter,
@@ -90,7 +96,7 @@ def istio(cluster: str = CLUSTER) -> Callable[[Flow, Counts], Iterable[Labels]]:
                 *destination,
                 "http" if flow.http else "tcp",
                 flow.flag or "-",
-                UNKNOWN if reporter == "source" else "none",  # only the server's side can tell
+                UNKNOWN if reporter == "source" else str(flow.series.security),
                 str(flow.series.code) if flow.http else "0",
             )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesh.model import FailMode, PodState, Value
+from mesh.model import FailMode, Mtls, PodState, Transport, Value
 
 
 class PodStatus(Value, frozen=True):
@@ -23,6 +23,24 @@ class PodStatus(Value, frozen=True):
     kernel: dict[str, int] = msgspec.field(default_factory=dict)  # the hooks' counters by reason
     stock: dict[str, int] = msgspec.field(default_factory=dict)  # unconnected sockets, by "ipv4", "ipv6"
     shortcut: bool = False
+    mtls: Mtls = Mtls.PERMISSIVE
+    identity: str = ""  # SPIFFE id; empty: it has none (yet), and no tunnel
+
+
+class PeerStatus(Value, frozen=True):
+    """Another node, as it says of itself."""
+
+    node: str
+    transport: Transport = Transport.HBONE
+    workloads: int = 0  # in the mesh there
+
+
+class AnnouncedStatus(Value, frozen=True):
+    """What the other nodes are told of this one."""
+
+    path: str = ""  # where they read it; empty: nowhere
+    workloads: int = 0
+    problem: str = ""  # a sentence: why they do not know the latest
 
 
 class Draining(Value, frozen=True):
@@ -97,6 +115,9 @@ class StatusDocument(Value, frozen=True):
     workers: tuple[WorkerStatus, ...] = ()
     source: SourceStatus = SourceStatus()
     shortcut: ShortcutStatus = ShortcutStatus()
+    trust_domain: str = ""
+    peers: tuple[PeerStatus, ...] = ()
+    announced: AnnouncedStatus = AnnouncedStatus()
     latency_bounds_us: tuple[int, ...] = ()
 
 

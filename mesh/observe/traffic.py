@@ -15,7 +15,7 @@ from operator import sub
 
 import msgspec
 
-from mesh.model import Series
+from mesh.model import Direction, Security, Series
 from mesh.observe.names import NO_SERVICE, NOBODY, Called, Names, Party
 from mesh.observe.status import EndpointStatus, ServiceStatus
 
@@ -72,6 +72,12 @@ class Flow(msgspec.Struct, frozen=True):
         return self.series.flag.strip("-")
 
     @property
+    def proven(self) -> bool:
+        """Both ends have proven who they are: by mutual TLS, or to the kernel, whose sockets they were."""
+        local = self.series.direction is Direction.OUTBOUND and self.source.enrolled and self.destination.enrolled
+        return local or self.series.security is Security.MUTUAL_TLS
+
+    @property
     def failed(self) -> bool:
         return self.http and not 0 < self.series.code < 500
 
@@ -120,11 +126,11 @@ def _by_endpoint(flow: Flow, counts: Counts) -> Iterable[Labels]:
         yield flow.service.namespace, flow.service.name, flow.destination.namespace, flow.destination.pod
 
 
-Key = tuple[int, int, int, int, int, str, int, str]
+Key = tuple[int, int, int, int, int, str, int, str, str]
 
 
 def _key(worker: int, s: Series) -> Key:
-    return (worker, s.source, s.service, s.endpoint, s.direction, s.protocol, s.code, s.flag)
+    return (worker, s.source, s.service, s.endpoint, s.direction, s.protocol, s.code, s.flag, s.security)
 
 
 def _requests(s: Series) -> bool:

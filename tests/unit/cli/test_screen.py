@@ -4,10 +4,17 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from mesh.cli.screen import capture_line, head, screen, shares, shortcut_lines
-from mesh.model import PodState
+from mesh.cli.screen import capture_line, head, peers_lines, screen, shares, shortcut_lines
+from mesh.model import PodState, Transport
 from mesh.observe.rates import Share
-from mesh.observe.status import EndpointStatus, PodStatus, ShortcutStatus, SourceStatus
+from mesh.observe.status import (
+    AnnouncedStatus,
+    EndpointStatus,
+    PeerStatus,
+    PodStatus,
+    ShortcutStatus,
+    SourceStatus,
+)
 from tests.unit.observe.values import document, service
 
 
@@ -35,9 +42,9 @@ def test_two_documents_make_the_whole_screen() -> None:
         "2 of 2 pods captured by eBPF (connect and sk_lookup hooks): 12 connections carried by 1 worker, 3 bypassing; "
         "no sidecar, no iptables\n"
         "\n"
-        "NAMESPACE POD STATE FAIL MODE CAPTURED BYPASSING DETAIL\n"
-        "shop client-0 captured open 12 0\n"
-        "shop web-1 bypassing 3 closed 0 3\n"
+        "NAMESPACE POD STATE FAIL MODE CAPTURED BYPASSING MTLS IDENTITY DETAIL\n"
+        "shop client-0 captured open 12 0 permissive -\n"
+        "shop web-1 bypassing 3 closed 0 3 strict ns/shop/sa/web\n"
         "\n"
         "NAMESPACE SERVICE REQ/S SUCCESS P50 P95 P99 OPEN REQUESTS FAILED CONNECTIONS ENDPOINTS\n"
         "shop web 50.0 99.00% 0.1 ms 0.9 ms 1.0 ms 4 100 1 4 web-1 75%, web-2 25%\n"
@@ -59,6 +66,18 @@ def test_the_short_cut_has_a_line_when_a_pod_asks_for_it() -> None:
     assert line.plain == "short-cut for 2 pods: 2,400 messages, 69,134 bytes past TCP; fallen back to TCP: credit 2"
     (line,) = shortcut_lines(document(pods=tuple(asking[:1]), shortcut=off))
     assert line.plain == "short-cut asked for by 1 pod, but off: it is switched off on this node"
+
+
+def test_several_nodes_have_a_line_and_another_for_what_is_wrong() -> None:
+    peers = (PeerStatus(node="n2", workloads=2), PeerStatus(node="n3", transport=Transport.QUIC, workloads=1))
+    told = AnnouncedStatus(path="/x.yaml", workloads=4)
+    assert peers_lines(document()) == []
+    assert [line.plain for line in peers_lines(document(peers=peers, announced=told))] == [
+        "trust domain cluster.local: 2 other nodes with 3 pods, 4 of ours are told to the others"
+    ]
+    assert "1 other node with 2 pods, the others are told nothing" in printed(screen(document(peers=peers[:1])))
+    failed = AnnouncedStatus(path="/x.yaml", problem="/x.yaml cannot be written: No space left on device")
+    assert "No space left" in printed(screen(document(announced=failed)))
 
 
 def test_an_empty_node_says_so() -> None:

@@ -85,6 +85,8 @@ def test_connections_of_both_kinds(page: dict[Key, float]) -> None:
 def test_the_node(page: dict[Key, float]) -> None:
     assert value(page, "seine_pod_state", pod="web-1", state="bypassing") == 1
     assert value(page, "seine_pod_state", pod="web-1", state="captured") == 0
+    mine = {"pod": "web-1", "mtls": "strict", "identity": "spiffe://cluster.local/ns/shop/sa/web"}
+    assert value(page, "seine_pod_identity_info", **mine) == 1
     assert value(page, "seine_pod_bypassing_connections", pod="web-1") == 3
     assert value(page, "seine_capture_events_total", pod="client-0", reason="captured") == 12
     assert value(page, "seine_socket_stock", pod="web-1", family="ipv4") == 64

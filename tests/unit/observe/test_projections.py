@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.model import Direction, Series
+from mesh.model import Direction, Security, Series
 from mesh.observe import families as f
 from mesh.observe.names import NO_SERVICE, NOBODY
 from mesh.observe.projections import connection, edge, istio, request
@@ -66,7 +66,7 @@ def test_labels_of_a_request() -> None:
         "source_workload_namespace": "shop",
         "source_canonical_service": "client",
         "source_canonical_revision": "v1",
-        "source_principal": "unknown",
+        "source_principal": "spiffe://cluster.local/ns/shop/sa/client",
         "source_app": "client",
         "source_version": "v1",
         "source_cluster": "Kubernetes",
@@ -77,7 +77,7 @@ def test_labels_of_a_request() -> None:
         "destination_workload_namespace": "shop",
         "destination_canonical_service": "web",
         "destination_canonical_revision": "v1",
-        "destination_principal": "unknown",
+        "destination_principal": "spiffe://cluster.local/ns/shop/sa/web",
         "destination_app": "web",
         "destination_version": "v1",
         "destination_cluster": "Kubernetes",
@@ -86,6 +86,44 @@ def test_labels_of_a_request() -> None:
         "connection_security_policy": "none",
         "response_code": "503",
     }
+
+
+def security(s: Series) -> list[tuple[str, ...]]:
+    """Reporter, policy, and the service accounts of the two principals."""
+    return [
+        (
+            r["reporter"],
+            r["connection_security_policy"],
+            *(r[f"{end}_principal"].rpartition("/")[2] for end in ("source", "destination")),
+        )
+        for r in reported(s)
+    ]
+
+
+def test_between_two_pods_of_a_node_both_are_proven_and_nothing_is_encrypted() -> None:
+    assert security(series()) == [("source", "unknown", "client", "web"), ("destination", "none", "client", "web")]
+
+
+def test_a_tunnel_is_told_by_the_servers_side_and_proves_both() -> None:
+    tunnel = Security.MUTUAL_TLS
+    assert security(series(endpoint=WEB_2, security=tunnel)) == [("source", "unknown", "client", "web")]
+    arrived = series(direction=Direction.INBOUND, security=tunnel)
+    assert security(arrived) == [("destination", "mutual_tls", "client", "web")]
+    nobody = series(source=0, direction=Direction.INBOUND, security=tunnel)
+    assert security(nobody) == [("destination", "mutual_tls", "unknown", "web")]
+
+
+def test_a_tunnel_within_a_node_is_reported_once_by_each_end() -> None:
+    tunnel = Security.MUTUAL_TLS
+    assert [r[0] for r in security(series(security=tunnel))] == ["source"]
+    assert [r[0] for r in security(series(direction=Direction.INBOUND, security=tunnel))] == ["destination"]
+
+
+def test_plaintext_proves_nobody() -> None:
+    """An address is no proof."""
+    assert security(series(endpoint=WEB_2)) == [("source", "unknown", "unknown", "unknown")]
+    assert security(series(direction=Direction.INBOUND)) == [("destination", "none", "unknown", "unknown")]
+    assert security(opaque(endpoint=0))[0][2:] == ("unknown", "unknown")
 
 
 def test_a_request_that_reached_no_endpoint_still_names_its_service() -> None:

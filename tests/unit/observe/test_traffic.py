@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.model import Direction, Series
+from mesh.model import Direction, Security, Series
 from mesh.observe.names import Names
 from mesh.observe.traffic import OVERFLOW, Counts, Table, Traffic
 from mesh.observe.traffic_metrics import tables
@@ -30,6 +30,13 @@ def test_what_is_seen_twice_counts_once() -> None:
     for moment in range(3):
         traffic.observe({0: [series()]}, names(), moment)
     assert requests(traffic.tables["pods"]) == {"web-1": 10}
+
+
+def test_with_and_without_a_tunnel_are_two_counters() -> None:
+    traffic = Traffic({"pods": by_pod()})
+    for moment in range(2):
+        traffic.observe({0: [series(), series(count=3, security=Security.MUTUAL_TLS)]}, names(), moment)
+    assert requests(traffic.tables["pods"]) == {"web-1": 13}
 
 
 def test_a_counter_that_begins_anew_is_added() -> None:

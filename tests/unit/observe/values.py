@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mesh.model import Direction, FailMode, PodState, Series
+from mesh.model import Direction, FailMode, Mtls, PodState, Series
 from mesh.observe.names import Called, Names, Party
 from mesh.observe.status import (
     PodStatus,
@@ -22,7 +22,15 @@ BOUNDS_US = (100, 1000, 10000)
 
 def party(pod: str, enrolled: bool = True) -> Party:
     workload = pod.rsplit("-", 1)[0]
-    return Party(namespace="shop", workload=workload, pod=pod, app=workload, version="v1", enrolled=enrolled)
+    return Party(
+        namespace="shop",
+        workload=workload,
+        pod=pod,
+        app=workload,
+        version="v1",
+        enrolled=enrolled,
+        principal=f"spiffe://cluster.local/ns/shop/sa/{workload}",
+    )
 
 
 def names() -> Names:
@@ -79,6 +87,8 @@ def document(**changed: Any) -> StatusDocument:
                 fail_mode=FailMode.CLOSED,
                 bypassing=3,
                 stock={"ipv4": 64},
+                mtls=Mtls.STRICT,
+                identity="spiffe://cluster.local/ns/shop/sa/web",
             ),
         ),
         workers=(
@@ -86,6 +96,7 @@ def document(**changed: Any) -> StatusDocument:
             WorkerStatus(worker=1, restarts=2, gauges={"connections": 4}),
         ),
         source=SourceStatus(kind="directory", age_seconds=0.2),
+        trust_domain="cluster.local",
         latency_bounds_us=BOUNDS_US,
     )
     return msgspec.structs.replace(given, **changed)
