@@ -16,11 +16,12 @@ Around them:
     errors       every way a connection can end badly
     aio          asyncio kit that knows nothing about meshes
     kube         Kubernetes objects, from files or the API server -> model
-    node         pod namespaces by netlink
+    node         namespaces and routing tables by netlink
     identity     SPIFFE ids, certificates and the authority they come from, its rotation
     control      objects -> snapshot -> plans; pure
     enrolment    brings the kernel and the workers to what the snapshot says
     drains       ends connections that go past the mesh, on request
+    node_routes  keeps the routes to other nodes' pods
     watch        is every pod really captured? proofs and repairs
     announce     what the agent tells the other nodes
     report       what the agent tells of itself, as one document

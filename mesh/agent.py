@@ -32,6 +32,7 @@ from mesh.forward.fleet import Fleet
 from mesh.forward.supervisor import Supervisor
 from mesh.kube.directory import DirectorySource
 from mesh.model import Snapshot
+from mesh.node_routes import NodeRoutes
 from mesh.observe import admin
 from mesh.observe.observer import Observer
 from mesh.observe.server import Server
@@ -95,12 +96,14 @@ class Agent:
         self.enrolment = Enrolment(config, kernel, self.factory, self.fleet)
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
         self.announcement = Announcement(config, self.enrolment, self.watch, lambda: self.snapshot is not None)
+        self.routes = NodeRoutes(config)
         self.source = DirectorySource(
             config.source, config.node, config.files, keep=config.run_dir / "source", mtls=config.mtls
         )
         self.report = Report(
             *(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch, self.announcement),
             lambda: self.source.looked_at,
+            self.routes,
         )
         self.observer = Observer(self.report.look, self.report.series)
         self.snapshot: Snapshot | None = None
@@ -115,7 +118,7 @@ class Agent:
         with self._meet_workers():
             await self.supervisor.adopt()
             duties = [self.supervisor.run(), self._follow(), self._reconcile(), self.watch.run(), self._observe()]
-            duties.append(self.announcement.run())
+            duties += [self.announcement.run(), self.routes.run()]
             await run_until(stop, duties)
         await server.close()
         self.watch.drains.close()
@@ -165,6 +168,7 @@ class Agent:
                 log.warning("%s", warning)
             known = {*snapshot.errors, *snapshot.warnings}
             await self.enrolment.apply(snapshot)
+            self.routes.see(snapshot.hosts)
             self.report.see(snapshot)
             self.snapshot = snapshot
 

@@ -38,6 +38,14 @@ class Switch(StrEnum):
     DISABLED = "disabled"
 
 
+class NodeRouting(StrEnum):
+    """Shall routes to the pods of other nodes be ours?"""
+
+    AUTO = "auto"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+
+
 class ConfigError(ValueError):
     """A sentence for the operator: which setting, what it says, what it may say."""
 
@@ -97,6 +105,9 @@ class AgentConfig:
     local_tunnel: Switch = setting(
         Switch.DISABLED, "enabled or disabled", "between two pods of a node the kernel proves who they are, in memory"
     )
+    node_routing: NodeRouting = setting(
+        NodeRouting.AUTO, "auto, enabled or disabled", "where a CNI routes between nodes, a second hand does harm"
+    )
     log_level: str = setting("INFO", "level", "DEBUG names every connection that asked for a plan")
     files: SourceConfig = field(default_factory=SourceConfig)
 
@@ -139,9 +150,13 @@ def from_environment(kind: type[T], environment: Mapping[str, str] | None = None
         try:
             chosen[each.name] = types[each.name](text)
         except ValueError:
-            article = {int: "a whole number", float: "a number", Switch: "a switch", Mtls: "a mode"}.get(
-                types[each.name], types[each.name].__name__
-            )
+            article = {
+                int: "a whole number",
+                float: "a number",
+                Switch: "a switch",
+                Mtls: "a mode",
+                NodeRouting: "a mode",
+            }.get(types[each.name], types[each.name].__name__)
             unit = each.metadata["unit"]
             raise ConfigError(f"SEINE_{each.name.upper()} is {text!r}; it must be {article} ({unit})") from None
     return kind(**chosen)

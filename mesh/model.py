@@ -106,6 +106,15 @@ class MeshNode(Value):
     transport: Transport = Transport.HBONE  # by which it wants to be reached
 
 
+class Host(Value):
+    """A machine of the cluster, this one too, as far as its Node object says how its pods are reached."""
+
+    name: str
+    addresses: tuple[str, ...] = ()  # at most one of a family, where the other machines find it
+    pod_cidrs: tuple[str, ...] = ()  # at most one of a family; canonical text
+    mtu: int = 0  # the largest packet that its network takes, in bytes; 0: nobody said
+
+
 class Pod(Value):
     """A pod of this node together with how Seine shall treat it."""
 
@@ -164,6 +173,7 @@ class Snapshot(Value):
     workloads: tuple[Workload, ...] = ()
     pods: tuple[Pod, ...] = ()
     nodes: tuple[MeshNode, ...] = ()  # the others
+    hosts: tuple[Host, ...] = ()
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

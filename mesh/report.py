@@ -19,6 +19,7 @@ from mesh.forward.engine import StatsError, bucket_bounds_us, read_counters, rea
 from mesh.forward.fleet import Fleet
 from mesh.forward.supervisor import Supervisor, Worker
 from mesh.model import Pod, PodState, Series, Snapshot
+from mesh.node_routes import NodeRoutes
 from mesh.observe import status
 from mesh.observe.build import version
 from mesh.observe.names import names_of
@@ -39,10 +40,12 @@ class Report:
         watch: Watch,
         announcement: Announcement,
         looked_at: Callable[[], float],
+        routes: NodeRoutes,
     ) -> None:
         """`looked_at`: when the source was last read, by the monotonic clock."""
         self._config, self._kernel, self._fleet = config, kernel, fleet
         self._supervisor, self._enrolment, self._watch, self._announcement = supervisor, enrolment, watch, announcement
+        self._routes = routes
         self._started = time.monotonic()
         self._looked_at = looked_at
         self.see(Snapshot())
@@ -93,6 +96,12 @@ class Report:
                 for node in self._snapshot.nodes
             ),
             announced=self._announced(),
+            routing=status.RoutingStatus(
+                mode=self._config.node_routing,
+                neighbours=self._routes.neighbours,
+                repairs_total=self._routes.repairs_total,
+                problem=self._routes.problem,
+            ),
             latency_bounds_us=bucket_bounds_us(),
         )
 

@@ -1,8 +1,8 @@
 """`seine clean`: takes Seine off this node.
 
 What the other nodes were told first, so that nobody is sent to tunnels that end; then the hooks, so that from then on
-nothing is captured that nobody would carry; then the workers, whose connections end with them; then what is left in
-the file system.
+nothing is captured that nobody would carry; then the workers, whose connections end with them; then the routes to other
+nodes' pods; then what is left in the file system.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ def _unsay(directory: Path) -> list[str]:
 def remove(directory: Path) -> list[str]:
     """A sentence for each thing that was there. The caller holds the node's lock."""
     from mesh.forward.supervisor import end_workers
+    from mesh.node_routes import leave
 
     removed = _unsay(directory)
     removed += _unhook(directory.name)
     removed += [f"ended worker process {pid}" for pid in end_workers(directory)]
+    removed += leave(directory)
     if directory.exists():
         shutil.rmtree(directory)
         removed.append(f"removed {directory}")
@@ -60,7 +62,7 @@ def remove(directory: Path) -> list[str]:
 
 
 def run(node: NodeOption = "", output: OutputOption = Output.TABLE) -> None:
-    """Take Seine off this node: hooks, workers, pins, cgroup and run directory of a node name.
+    """Take Seine off this node: hooks, workers, routes, pins, cgroup and run directory.
 
     Refused while its agent runs.
     """

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh.model import PodState
+from mesh.node.routing import Standing
 from mesh.observe.rates import ServiceRates, Share, rates
 from mesh.observe.shortcut import total
-from mesh.observe.status import PodStatus, StatusDocument, WorkerStatus
+from mesh.observe.status import PodStatus, RoutingStatus, StatusDocument, WorkerStatus
 
 _STATE_STYLE = {
     PodState.CAPTURED: "green",
@@ -22,6 +23,13 @@ _STATE_STYLE = {
     PodState.LEAKING: "bold red",
     PodState.REFUSED: "red",
     PodState.PENDING: "cyan",
+}
+_STANDING_STYLE = {
+    Standing.ROUTED: "green",
+    Standing.OTHERS: "cyan",
+    Standing.CONFLICT: "yellow",
+    Standing.UNREACHABLE: "bold red",
+    Standing.FAILED: "bold red",
 }
 _SHARES_SHOWN_MAX = 4
 
@@ -168,6 +176,7 @@ def problems(document: StatusDocument) -> list[Text]:
         lines = [Text(f"{len(source.errors)} objects refused; what was good of them before stays:", style="bold red")]
         lines += [Text(f"  {error}") for error in source.errors]
     lines += [Text(f"warning: {warning}", style="yellow") for warning in source.warnings]
+    lines += routing_lines(document.routing)
     return lines + [Text(f"repaired: {sentence}", style="yellow") for sentence in document.repairs[-3:]]
 
 
@@ -183,3 +192,31 @@ def screen(now: StatusDocument, before: StatusDocument | None = None) -> Rendera
     if lines := problems(now):
         parts += [Text(""), *lines]
     return Group(*parts)
+
+
+def nodes_screen(routing: RoutingStatus) -> RenderableType:
+    """The other nodes' networks of pods."""
+    lines = [Text(f"node routing is {routing.mode or 'off'}")]
+    if routing.repairs_total:
+        lines.append(Text(f"{_many(routing.repairs_total, 'route')} removed by somebody and put back", style="yellow"))
+    if routing.problem:
+        lines.append(Text(routing.problem, style="bold red"))
+    if not routing.neighbours:
+        return Group(*lines, Text("no routes: no Node of the source but this one has pods"))
+    table = _table("NODE", "PODS", "VIA", "DEVICE", "MTU", "STANDING", "DETAIL", right=("MTU",))
+    for each in routing.neighbours:
+        standing = Text(each.standing, style=_STANDING_STYLE[each.standing])
+        size = str(each.mtu or "-")
+        _row(table, each.node, each.cidr, each.gateway or "-", each.interface or "-", size, standing, each.detail)
+    return Group(*lines, Text(""), table)
+
+
+def routing_lines(routing: RoutingStatus) -> list[Text]:
+    """For `seine status`: only what needs somebody; the rest is in `seine nodes`."""
+    missed = [each for each in routing.neighbours if not each.reached]
+    lines = [Text(f"routes to other nodes: {routing.problem}", style="bold red")] if routing.problem else []
+    if missed:
+        first = f"pods of node {missed[0].node}, {missed[0].cidr}: {missed[0].detail}"
+        more = f" (and {len(missed) - 1} more, see `seine nodes`)" if len(missed) > 1 else ""
+        lines.append(Text(f"{first}{more}", style="bold red"))
+    return lines

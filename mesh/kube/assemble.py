@@ -1,6 +1,6 @@
 """All facts -> Snapshot: who belongs to whom, and who comes too late.
 
-An object's identity, a pod's and a Service's addresses, and a network namespace belong to one object each. The first
+An object's identity, addresses, a node's network of pods, and a network namespace belong to one object each. The first
 claimant has them, and whoever had them in the snapshot before stays first; a later one is left out whole, with a
 sentence that names both places. Pure: the same facts and the same earlier winners give the same snapshot.
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import structs
 
+from mesh.kube.host import HostFacts
 from mesh.kube.listings import Known, Said, Seats, settle
 from mesh.kube.mesh_node import MeshNodeFacts
 from mesh.kube.parse import EndpointFacts, Facts, NamespaceFacts, PodFacts, ServiceFacts, SliceFacts
@@ -61,6 +62,7 @@ def assemble(
         workloads=tuple(each.workload for each in pods),
         pods=local,
         nodes=tuple(nodes),
+        hosts=tuple(sorted((each.host for each in facts if isinstance(each, HostFacts)), key=lambda host: host.name)),
         errors=tuple(errors + losses),
         warnings=tuple(warnings),
     )
@@ -79,6 +81,9 @@ def claims(facts: Facts) -> Iterator[tuple[str, str]]:
                 yield f"netns {netns}", f"network namespace {netns}"
         case ServiceFacts(service=service):
             yield from ((address, f"address {address}") for address in service.vips)
+        case HostFacts(host=host):
+            yield from ((address, f"address {address}") for address in host.addresses)
+            yield from ((cidr, f"podCIDR {cidr}") for cidr in host.pod_cidrs)
 
 
 def admit(found: Sequence[Placed]) -> tuple[list[Placed], list[str]]:

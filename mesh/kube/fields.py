@@ -13,7 +13,7 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 def address(text: str, path: Path) -> str:
-    """Canonical text of an address that a pod or Service can have; raises BadField."""
+    """Canonical text of an address that a pod, Service or Node can have; raises BadField."""
     try:
         parsed = ipaddress.ip_address(text)
     except ValueError:
@@ -22,7 +22,7 @@ def address(text: str, path: Path) -> str:
         parsed.ipv4_mapped is not None or parsed.scope_id is not None
     )
     if mapped or parsed.is_unspecified or parsed.is_loopback or parsed.is_multicast or parsed.is_link_local:
-        raise BadField(path, f"{text} cannot be the address of a pod or Service")
+        raise BadField(path, f"{text} cannot be the address of a pod, Service or Node")
     if str(parsed) in CANARY_ADDRESSES:
         raise BadField(path, f"{text} is kept for the mesh's own probe")
     return str(parsed)

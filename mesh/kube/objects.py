@@ -64,6 +64,25 @@ class Pod(Object):
     status: PodStatus = PodStatus()
 
 
+class NodeSpec(Raw):
+    pod_cidr: str = msgspec.field(default="", name="podCIDR")
+    pod_cidrs: list[str] | None = msgspec.field(default=None, name="podCIDRs")
+
+
+class NodeAddress(Raw):
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(Raw):
+    addresses: list[NodeAddress] | None = None
+
+
+class Node(Object):
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
 class ServicePort(Raw):
     port: int
     name: str = ""
@@ -141,6 +160,7 @@ class MeshNode(Object):
 KINDS: dict[str, tuple[str, type[Object]]] = {
     "Namespace": ("v1", Namespace),
     "Pod": ("v1", Pod),
+    "Node": ("v1", Node),
     "Service": ("v1", Service),
     "EndpointSlice": ("discovery.k8s.io/v1", EndpointSlice),
     "MeshNode": (SEINE, MeshNode),

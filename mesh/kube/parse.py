@@ -14,6 +14,7 @@ import msgspec
 from mesh.kube import objects
 from mesh.kube.documents import Path, Value, shown
 from mesh.kube.fields import NAME, address
+from mesh.kube.host import HostFacts, parse_node
 from mesh.kube.mesh_node import MeshNodeFacts, parse_mesh_node
 from mesh.kube.settings import (
     BALANCER,
@@ -90,7 +91,7 @@ class SliceFacts(Frozen):
         return f"EndpointSlice {self.namespace}/{self.name}"
 
 
-Facts = NamespaceFacts | PodFacts | ServiceFacts | SliceFacts | MeshNodeFacts
+Facts = NamespaceFacts | PodFacts | ServiceFacts | SliceFacts | HostFacts | MeshNodeFacts
 
 
 def decode(value: Value, kind: str) -> objects.Object:
@@ -118,6 +119,8 @@ def parse(raw: objects.Object) -> Facts | None:
             return NamespaceFacts(name=_name(raw.metadata), settings=read_settings(raw.metadata))
         case objects.Pod():
             return parse_pod(raw)
+        case objects.Node():
+            return parse_node(raw, _name(raw.metadata))
         case objects.Service():
             return parse_service(raw)
         case objects.EndpointSlice():

@@ -5,7 +5,7 @@
     seine.dev/shortcut: enabled | disabled                        config.seine.dev/opaque-ports  (on a Service too)
     seine.dev/mtls: permissive | strict | disabled                seine.dev/weight: 1..1000  (Pod, EndpointSlice)
     seine.dev/balancer: ewma | round_robin  (Service)             seine.dev/cgroup: PATH  (Pod, standalone)
-    seine.dev/netns: /run/netns/NAME  (Pod, standalone)
+    seine.dev/netns: /run/netns/NAME  (Pod, standalone)           seine.dev/mtu: 1280..65535  (Node)
 
 A value that is not understood is refused, never guessed: a misspelt `closed` must not mean open. A name of ours that
 nobody reads where it stands is told, and refuses nothing: it may be a later version's. The cgroup is an absolute path,
@@ -48,11 +48,13 @@ BALANCER = named("seine.dev/balancer", "Service")
 WEIGHT = named("seine.dev/weight", "Pod", "EndpointSlice")
 NETNS = named("seine.dev/netns", "Pod")
 CGROUP = named("seine.dev/cgroup", "Pod")
+MTU = named("seine.dev/mtu", "Node")
 SKIP_INBOUND = named("config.seine.dev/skip-inbound-ports", "Namespace", "Pod")
 SKIP_OUTBOUND = named("config.seine.dev/skip-outbound-ports", "Namespace", "Pod")
 OPAQUE = named("config.seine.dev/opaque-ports", "Namespace", "Pod", "Service")
 
 SWITCH = {"enabled": True, "disabled": False}
+MTU_MIN, MTU_MAX = 1280, 65535  # what IPv6 needs at least, and what a packet can have
 WEIGHT_MAX = 1000  # enough for one in a thousand, and 10^5 endpoints still sum up in 32 bits
 
 T = TypeVar("T")
@@ -136,12 +138,20 @@ def choice(meta: Meta, name: str, meanings: Mapping[str, T], labels: bool = Fals
 
 
 def weight(meta: Meta) -> int | None:
-    text = annotation(meta, WEIGHT)
+    return whole_number(meta, WEIGHT, 1, WEIGHT_MAX)
+
+
+def mtu(meta: Meta) -> int | None:
+    return whole_number(meta, MTU, MTU_MIN, MTU_MAX)
+
+
+def whole_number(meta: Meta, name: str, low: int, high: int) -> int | None:
+    text = annotation(meta, name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= WEIGHT_MAX):
-        reason = f"{shown(text)}; it must be a whole number from 1 to {WEIGHT_MAX}"
-        raise BadField(("metadata", "annotations", WEIGHT), reason)
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high):
+        reason = f"{shown(text)}; it must be a whole number from {low} to {high}"
+        raise BadField(("metadata", "annotations", name), reason)
     return int(text)
 
 

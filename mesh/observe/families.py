@@ -141,6 +141,12 @@ SHORTCUT_FALLBACKS = Family(
 )
 SHORTCUT = Family("seine_shortcut_available", "gauge", "1 when the kernel short-cut passed its self-test.")
 REPAIRS = Family("seine_capture_repairs_total", "counter", "Hooks that somebody detached and that were put back.")
+NODE_ROUTES = Family("seine_node_routes", "gauge", "Networks of other nodes' pods, by who routes them.", ("standing",))
+NODE_ROUTE_REPAIRS = Family(
+    "seine_node_route_repairs_total",
+    "counter",
+    "Routes and rules that somebody removed and that were put back.",
+)
 ROWS = Family("seine_series", "gauge", "Rows of label values kept, by table.", ("table",))
 OVERFLOWED = Family("seine_series_overflow_total", "counter", "Counts moved to the row named overflow.", ("table",))
 BUILD = Family("seine_build_info", "gauge", "Always 1.", ("version", "kernel", "node"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
 from mesh.model import PodState
+from mesh.node.routing import Standing
 from mesh.observe import families as f
 from mesh.observe.exposition import Offer, Samples, plain
 from mesh.observe.shortcut import others, use
@@ -64,6 +66,12 @@ def _engine(workers: tuple[WorkerStatus, ...]) -> Iterator[Offer]:
         yield f.engine(name, "gauge"), plain(partial(each, "gauges", name))
 
 
+def _routing(document: StatusDocument) -> Iterator[Offer]:
+    standings = Counter(each.standing for each in document.routing.neighbours)
+    yield f.NODE_ROUTES, plain(lambda: (((standing,), standings[standing]) for standing in Standing))
+    yield f.NODE_ROUTE_REPAIRS, plain(lambda: [((), document.routing.repairs_total)])
+
+
 def offers(document: StatusDocument) -> Iterator[Offer]:
     yield from _pods(document)
     yield from _shortcut(document)
@@ -71,6 +79,7 @@ def offers(document: StatusDocument) -> Iterator[Offer]:
     yield from _engine(document.workers)
     yield f.PEER_WORKLOADS, plain(lambda: (((peer.node, peer.transport), peer.workloads) for peer in document.peers))
     yield f.ANNOUNCED, plain(lambda: [((), document.announced.workloads)])
+    yield from _routing(document)
     yield f.SOURCE_AGE, plain(lambda: [((), document.source.age_seconds)])
     yield f.SOURCE_UNCHANGED, plain(lambda: [((), document.source.unchanged_seconds)])
     yield f.SOURCE_WARNINGS, plain(lambda: [((), len(document.source.warnings))])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from mesh.model import FailMode, Mtls, PodState, Transport, Value
+from mesh.node.routing import Neighbour
 
 
 class PodStatus(Value, frozen=True):
@@ -100,6 +101,15 @@ class ShortcutStatus(Value, frozen=True):
     detail: str = ""  # a sentence: why not
 
 
+class RoutingStatus(Value, frozen=True):
+    """The routes to other nodes' pods."""
+
+    mode: str = ""  # the setting: auto, enabled or disabled
+    neighbours: tuple[Neighbour, ...] = ()  # one per node and family that has pods
+    repairs_total: int = 0  # routes and rules that somebody removed and that were put back
+    problem: str = ""  # a sentence: why none are kept at all
+
+
 class StatusDocument(Value, frozen=True):
     node: str
     version: str = ""
@@ -118,6 +128,7 @@ class StatusDocument(Value, frozen=True):
     trust_domain: str = ""
     peers: tuple[PeerStatus, ...] = ()
     announced: AnnouncedStatus = AnnouncedStatus()
+    routing: RoutingStatus = RoutingStatus()
     latency_bounds_us: tuple[int, ...] = ()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from tests.kit.lab import HostPod, Lab, Pod
+from tests.kit.network import Node
 
 Ports = Iterable[int]
 
@@ -95,6 +96,20 @@ class Manifests:
             "status": {"phase": "Running", "podIP": pod.ip, "podIPs": [{"ip": ip} for ip in (pod.ip, pod.ip6) if ip]},
         }
         return self.write(f"pod-{namespace}-{pod.name}", body)
+
+    def node(
+        self, node: Node, addresses: Sequence[str] = (), cidrs: Sequence[str] | None = None, mtu: int = 0
+    ) -> Manifests:
+        """The Node object of a node of the lab; addresses and networks of pods are its own unless others are given."""
+        listed = addresses or (node.address, node.address6)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": node.name, "annotations": {"seine.dev/mtu": str(mtu)} if mtu else {}},
+            "spec": {"podCIDRs": list(cidrs if cidrs is not None else (node.subnet.cidr, node.subnet.cidr6))},
+            "status": {"addresses": [{"type": "InternalIP", "address": address} for address in listed]},
+        }
+        return self.write(f"node-{node.name}", body)
 
     def service(
         self,

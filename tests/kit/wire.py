@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.kit.lab import Lab
 
 SEGMENT = "wire"  # the bridge
+RT_SCOPE_UNIVERSE = 0  # and not the link's own fe80::
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,7 +48,6 @@ class Wire:
     def join(self, node: Node, routed: bool) -> None:
         """Plug a node in. The routes are the lab's own, static ones."""
         number = len(self.nodes) + 1
-        node.address, node.address6 = self.subnet.ip(number), self.subnet.ip6(number)
         assert node.netns is not None
         path = node.netns
 
@@ -55,14 +55,8 @@ class Wire:
             ip.link("add", ifname=_port(number), kind="veth", peer={"ifname": "eth0", "net_ns_fd": path})
             ip.link("set", index=_index(ip, _port(number)), state="up", master=_index(ip, SEGMENT))
 
-        def within(ip: IPRoute) -> None:
-            eth0 = _index(ip, "eth0")
-            ip.addr("add", index=eth0, address=node.address, prefixlen=24)
-            ip.addr("add", index=eth0, address=node.address6, prefixlen=64, flags=IFA_F_NODAD)
-            ip.link("set", index=eth0, state="up")
-
         netlink(self.netns, outside)
-        netlink(path, within)
+        self.renumber(node, number)
         self.nodes.append(node)
         if self._relay:
             raise RuntimeError("the wire has a delay already: make all nodes first")
@@ -73,6 +67,19 @@ class Wire:
                 add_routes(other, node)
                 add_routes(node, other)
             self._routed.append(node)
+
+    def renumber(self, node: Node, host: int) -> None:
+        """Give a node that address on the wire, and no other; routes by an old one go with it."""
+        node.address, node.address6 = self.subnet.ip(host), self.subnet.ip6(host)
+
+        def change(ip: IPRoute) -> None:
+            eth0 = _index(ip, "eth0")
+            ip.flush_addr(index=eth0, scope=RT_SCOPE_UNIVERSE)
+            ip.link("set", index=eth0, state="up")
+            ip.addr("add", index=eth0, address=node.address, prefixlen=24)
+            ip.addr("add", index=eth0, address=node.address6, prefixlen=64, flags=IFA_F_NODAD)
+
+        netlink(node.netns, change)
 
     def set_mtu(self, mtu: int, *nodes: Node) -> None:
         """Of the nodes' ends (all nodes' unless named): what is longer they drop, or never send."""
@@ -153,8 +160,8 @@ def add_routes(at: Node, to: Node) -> None:
     """At one node, the routes to another's pods by that node's address: host-gateway mode, made by hand."""
 
     def add(ip: IPRoute) -> None:
-        ip.route("add", dst=to.subnet.cidr, gateway=to.address)
-        ip.route("add", dst=to.subnet.cidr6, gateway=to.address6)
+        ip.route("replace", dst=to.subnet.cidr, gateway=to.address)
+        ip.route("replace", dst=to.subnet.cidr6, gateway=to.address6)
 
     netlink(at.netns, add)
 

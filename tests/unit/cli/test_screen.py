@@ -4,14 +4,25 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from mesh.cli.screen import capture_line, head, peers_lines, screen, shares, shortcut_lines
+from mesh.cli.screen import (
+    capture_line,
+    head,
+    nodes_screen,
+    peers_lines,
+    routing_lines,
+    screen,
+    shares,
+    shortcut_lines,
+)
 from mesh.model import PodState, Transport
+from mesh.node.routing import Neighbour, Standing
 from mesh.observe.rates import Share
 from mesh.observe.status import (
     AnnouncedStatus,
     EndpointStatus,
     PeerStatus,
     PodStatus,
+    RoutingStatus,
     ShortcutStatus,
     SourceStatus,
 )
@@ -121,3 +132,35 @@ def test_head_names_what_was_adopted() -> None:
     adopted = msgspec.structs.replace(document(), adopted=True, uptime_seconds=7200)
     assert str(head(adopted)).endswith("up 2h, kernel 6.18.0, hooks of a former agent adopted")
     assert str(capture_line(document(pods=()))).startswith("0 of 0 pods")
+
+
+NEIGHBOURS = (
+    Neighbour(node="n2", cidr="10.0.2.0/24", gateway="192.0.2.2", standing=Standing.ROUTED, interface="eth0", mtu=1400),
+    Neighbour(node="n3", cidr="10.0.3.0/24", gateway="", standing=Standing.UNREACHABLE, detail="no [way]"),
+)
+
+
+def test_the_other_nodes_have_a_line_each() -> None:
+    assert squeezed(nodes_screen(RoutingStatus(mode="auto", neighbours=NEIGHBOURS, repairs_total=1))) == (
+        "node routing is auto\n"
+        "1 route removed by somebody and put back\n"
+        "\n"
+        "NODE PODS VIA DEVICE MTU STANDING DETAIL\n"
+        "n2 10.0.2.0/24 192.0.2.2 eth0 1400 routed\n"
+        "n3 10.0.3.0/24 - - - unreachable no [way]"
+    )
+
+
+def test_without_other_nodes_a_sentence_says_so() -> None:
+    assert "no Node of the source but this one has pods" in printed(nodes_screen(RoutingStatus(mode="auto")))
+    assert "another agent" in printed(nodes_screen(RoutingStatus(mode="auto", problem="another agent")))
+
+
+def test_the_status_tells_only_of_nodes_that_are_not_reached() -> None:
+    well = RoutingStatus(mode="auto", neighbours=NEIGHBOURS[:1])
+    assert routing_lines(well) == []
+    (line,) = routing_lines(RoutingStatus(neighbours=NEIGHBOURS))
+    assert line.plain == "pods of node n3, 10.0.3.0/24: no [way]"
+    (line,) = routing_lines(RoutingStatus(neighbours=NEIGHBOURS[1:] * 3))
+    assert line.plain.endswith("(and 2 more, see `seine nodes`)")
+    assert "routes to other nodes: why" in printed(screen(document(routing=RoutingStatus(problem="why"))))

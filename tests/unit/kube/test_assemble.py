@@ -300,4 +300,33 @@ def test_the_order_of_files_changes_nothing_once_seats_are_taken(several):
 
 
 def test_every_kind_we_read_is_assembled():
-    assert set(KINDS) == {"Namespace", "Pod", "Service", "EndpointSlice", "MeshNode"}
+    assert set(KINDS) == {"Namespace", "Pod", "Node", "Service", "EndpointSlice", "MeshNode"}
+
+
+# --- nodes
+
+
+def node(name: str, address: str = "", *cidrs: str) -> Facts:
+    listed = [{"type": "InternalIP", "address": address}] if address else []
+    return facts("Node", name, spec={"podCIDRs": list(cidrs)}, status={"addresses": listed})
+
+
+def test_nodes_are_sorted_and_the_own_one_is_among_them():
+    found = snapshot(node("n2", "192.0.2.2", "10.0.2.0/24"), node("n1", "192.0.2.1", "10.0.1.0/24"), node="n1")
+    assert [(host.name, host.addresses, host.pod_cidrs) for host in found.hosts] == [
+        ("n1", ("192.0.2.1",), ("10.0.1.0/24",)),
+        ("n2", ("192.0.2.2",), ("10.0.2.0/24",)),
+    ]
+
+
+def test_a_network_of_pods_belongs_to_one_node():
+    found = snapshot(node("n1", "192.0.2.1", "10.0.1.0/24"), node("n2", "192.0.2.2", "10.0.1.0/24"))
+    assert [host.name for host in found.hosts] == ["n1"]
+    assert "Node n2 has the podCIDR 10.0.1.0/24 of Node n1 at a.yaml:10; this one is left out" in found.errors[0]
+
+
+def test_an_address_belongs_to_one_node_but_pods_of_the_hosts_network_share_it():
+    found = snapshot(node("n1", "192.0.2.1"), node("n2", "192.0.2.1"), pod("p", "192.0.2.1", host=True))
+    assert [host.name for host in found.hosts] == ["n1"]
+    assert len(found.errors) == 1
+    assert "p" in [workload.name for workload in found.workloads]
