@@ -203,6 +203,16 @@ uint32_t engine_to_sign(const engine *, uint64_t job, const char **identity, con
 /* An ECDSA signature with SHA-256 as DER; 0 bytes: there is none. */
 void engine_signed(engine *, uint64_t job, const uint8_t *der, uint32_t length);
 
+/* What operators set, also while the engine runs; it holds for timers and accepts from then on. */
+struct engine_limits {
+    uint32_t max_connections;
+    uint32_t connect_timeout_ms;
+    uint32_t detect_timeout_ms;
+    uint32_t idle_timeout_ms;
+    uint32_t stream_idle_ms;
+};
+void engine_set_limits(engine *, const struct engine_limits *);
+
 /* Stops accepting for good; connections live on. engine_live() says how many are left. */
 void engine_drain(engine *);
 uint32_t engine_live(const engine *);

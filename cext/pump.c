@@ -209,6 +209,15 @@ void engine_finish(struct engine *e)
         engine_poke(e);
 }
 
+void engine_set_limits(engine *e, const struct engine_limits *limits)
+{
+    e->config.max_connections = limits->max_connections;
+    e->config.connect_timeout_ms = limits->connect_timeout_ms;
+    e->config.detect_timeout_ms = limits->detect_timeout_ms;
+    e->config.idle_timeout_ms = limits->idle_timeout_ms;
+    e->config.stream_idle_ms = limits->stream_idle_ms;
+}
+
 void engine_drain(engine *e)
 {
     engine_begin(e);

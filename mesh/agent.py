@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import struct
@@ -29,6 +30,7 @@ from mesh.config import AgentConfig, Switch
 from mesh.enrolment import Enrolment
 from mesh.forward.engine import stats_bytes
 from mesh.forward.fleet import Fleet
+from mesh.forward.messages import Limits, Welcome
 from mesh.forward.supervisor import Supervisor
 from mesh.kube.directory import DirectorySource
 from mesh.model import Snapshot
@@ -71,6 +73,24 @@ def located(snapshot: Snapshot, root: Path) -> Snapshot:
     return msgspec.structs.replace(snapshot, pods=tuple(pods))
 
 
+def welcome(config: AgentConfig) -> Welcome:
+    """What a worker is told first."""
+    limits = Limits(
+        max_connections=config.max_connections,
+        connect_timeout_ms=int(1000 * config.connect_timeout_seconds),
+        detect_timeout_ms=int(1000 * config.detect_timeout_seconds),
+        idle_timeout_ms=int(1000 * config.idle_timeout_seconds),
+        stream_idle_ms=int(1000 * config.stream_idle_timeout_seconds),
+    )
+    return Welcome(node=config.node, drain_seconds=config.drain_seconds, limits=limits)
+
+
+def raise_open_files() -> None:
+    """Shells give 1024, which is two thousand unconnected sockets too few; workers inherit what we have."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def open_stats(run_dir: Path, worker: int) -> int:
     """The counter file of a worker number; successors of a worker go on counting in it."""
     fd = os.open(run_dir / f"worker-{worker}.stats", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -89,7 +109,7 @@ class Agent:
     def __init__(self, config: AgentConfig, kernel: Kernel) -> None:
         self.config, self.kernel = config, kernel
         self.factory = SocketFactory()
-        self.fleet = Fleet(config.node, self.factory.sockets, kernel.heartbeat_fd, config.drain_seconds)
+        self.fleet = Fleet(welcome(config), self.factory.sockets, kernel.heartbeat_fd)
         self.supervisor = Supervisor(
             config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic
         )
@@ -233,6 +253,7 @@ async def run_until(stop: asyncio.Event, duties: Sequence[Coroutine[None, None, 
 def run(config: AgentConfig) -> None:
     """Blocks until the agent ends. Raises AgentError and KernelError, each a sentence."""
     lock = lock_node(config.run_dir, config.node)
+    raise_open_files()
     wanted = config.shortcut is Switch.ENABLED
     kernel = Kernel.open(config.node, cgroup_root=cgroup2_root(), pins=pin_root(), shortcut=wanted)
     if wanted and not kernel.shortcut.available:

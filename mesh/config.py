@@ -88,6 +88,21 @@ class AgentConfig:
     drain_seconds: float = setting(
         30.0, "s", "below Kubernetes' default grace of a pod, which is 30 s and kills", 0, 3600
     )
+    max_connections: int = setting(
+        0, "connections", "per worker; 0: 0.8 of what the limit of open files leaves, two for each", 0, 1 << 20
+    )
+    connect_timeout_seconds: float = setting(
+        1.0, "s", "to one endpoint, of at most three; within a cluster an answer takes milliseconds", 0.01, 60
+    )
+    detect_timeout_seconds: float = setting(
+        10.0, "s", "for a client's first bytes on a port declared HTTP, Linkerd's; then carried as it is", 0.01, 60
+    )
+    idle_timeout_seconds: float = setting(
+        3600.0, "s", "of a connection without a byte, Envoy's; it frees what a vanished client held", 1, 7 * 86400
+    )
+    stream_idle_timeout_seconds: float = setting(
+        300.0, "s", "of an HTTP exchange without a byte either way, Envoy's; more for long polls", 1, 86400
+    )
     reconcile_seconds: float = setting(1.0, "s", "namespaces come and go without a word from the source", 0.05, 60)
     prove_seconds: float = setting(
         5.0, "s", "a silent leak lasts no longer; one probe costs 20 ms of a core", 0.1, 3600

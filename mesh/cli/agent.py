@@ -22,6 +22,27 @@ def _address(text: str | None) -> tuple[str | None, int | None]:
     return host.strip("[]"), int(port)
 
 
+def _settings(wanted: bool) -> None:
+    """Every one that a variable may give, and ends the command."""
+    if not wanted:
+        return
+    from dataclasses import fields
+
+    from rich.table import Table
+
+    from mesh.cli.output import Output, emit
+    from mesh.config import AgentConfig
+
+    table = Table("VARIABLE", "DEFAULT", "UNIT", "FROM", "TO", "WHY", box=None, pad_edge=False, header_style="bold")
+    for each in fields(AgentConfig):
+        if "unit" in each.metadata:
+            unit, why, low, high = (each.metadata[key] for key in ("unit", "why", "low", "high"))
+            bounds = ("" if bound is None else f"{bound:,}" for bound in (low, high))
+            table.add_row(f"SEINE_{each.name.upper()}", str(each.default), unit, *bounds, why)
+    emit(None, Output.TABLE, lambda: table)
+    raise typer.Exit
+
+
 def run(
     source: Annotated[Path | None, typer.Option(help="Directory of Kubernetes YAML; changes are followed.")] = None,
     node: NodeOption = "",
@@ -33,10 +54,17 @@ def run(
         str | None, typer.Option("--metrics-address", metavar="HOST:PORT", help="For /metrics, /ready, /status, /dump.")
     ] = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")] = None,
+    settings: Annotated[
+        bool,
+        typer.Option(
+            "--settings", callback=_settings, is_eager=True, help="List all settings with bounds and reasons."
+        ),
+    ] = False,
 ) -> None:
     """Run the agent of this node: capture its pods and supervise the workers that carry their traffic.
 
-    Every option may also be given as an environment variable SEINE_<NAME>.
+    There are more settings than options: each may come from an environment variable, and options win. `--settings`
+    lists them.
     """
     from mesh.config import AgentConfig, ConfigError, from_environment
     from mesh.observe import logs

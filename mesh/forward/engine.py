@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from mesh.forward import stats
 from mesh.forward._engine import ffi, lib
+from mesh.forward.messages import Limits
 from mesh.forward.stats import Layout, StatsError
 from mesh.model import Balancer, Direction, Mtls, Plan, PlanEndpoint, Protocol, Series
 
@@ -253,6 +254,12 @@ class Engine:
             return None
         name = ffi.string(identity[0]).decode("ascii", "replace")
         return NeedSignature(event.connection, name, bytes(content[0][i] for i in range(length)))
+
+    def set_limits(self, limits: Limits) -> None:
+        """For what begins from now on."""
+        values = {name: getattr(limits, name) for name in limits.__struct_fields__}
+        values["max_connections"] = limits.max_connections or _default_max_connections()
+        lib.engine_set_limits(self._engine, ffi.new("struct engine_limits *", values))
 
     def poke(self) -> None:
         """Makes `fd` readable."""

@@ -52,11 +52,10 @@ class Member:
 
 
 class Fleet:
-    def __init__(self, node: str, make_sockets: MakeSockets, heartbeat_fd: int, drain_seconds: float) -> None:
-        self._node = node
+    def __init__(self, welcome: say.Welcome, make_sockets: MakeSockets, heartbeat_fd: int) -> None:
+        self._welcome = welcome
         self._make_sockets = make_sockets
         self._heartbeat_fd = heartbeat_fd
-        self._drain_seconds = drain_seconds
         self._tasks: set[asyncio.Task[None]] = set()
         self._complete = False  # after a start: pods and plans are not all known yet, nobody may drop anything
         self.members: dict[int, Member] = {}
@@ -135,7 +134,7 @@ class Fleet:
             former.channel.close()
         self.members[hello.worker] = member
         stats = stats_of(hello.worker)
-        member.say(say.Welcome(node=self._node, drain_seconds=self._drain_seconds), [stats, self._heartbeat_fd])
+        member.say(self._welcome, [stats, self._heartbeat_fd])
         os.close(stats)
         for pod in self.pods.values():
             member.say(pod.told, pod.listeners)

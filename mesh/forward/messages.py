@@ -77,11 +77,22 @@ class Carried(Message, frozen=True):
 # --- agent to worker
 
 
+class Limits(Value, frozen=True):
+    """What an operator sets of the engine, per worker."""
+
+    max_connections: int  # 0: what the limit of open files leaves
+    connect_timeout_ms: int
+    detect_timeout_ms: int
+    idle_timeout_ms: int
+    stream_idle_ms: int
+
+
 class Welcome(Message, frozen=True):
     """Descriptors: the worker's counter file, the heartbeat map."""
 
     node: str
     drain_seconds: float
+    limits: Limits
 
 
 class AddPod(Message, frozen=True):

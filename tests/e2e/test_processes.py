@@ -4,6 +4,8 @@ And what their counters are: kept where a dead worker's successor goes on counti
 """
 
 import os
+import re
+import resource
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,3 +119,34 @@ def test_a_connection_that_a_dead_worker_held_is_not_shown_as_open_for_ever(town
             town.mesh.wait_replaced(number, pid)
     open_now = lambda: town.mesh.metrics().value("seine_connections_open", source_workload="client")  # noqa: E731
     eventually(lambda: open_now() == 0, "no connection to be counted as open")
+
+
+def test_a_shells_low_limit_of_open_files_does_not_limit_agent_and_workers(town):
+    """Connections, and the sockets held for each pod, would end after some hundred."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    town.mesh.kill_everything()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+    try:
+        town.mesh.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for pid in (town.mesh.agent.pid, *town.mesh.worker_pids().values()):
+        assert re.search(rf"Max open files +{hard} +{hard} ", Path(f"/proc/{pid}/limits").read_text())
+    town.mesh.wait_captured(town.client, town.server)
+
+
+def test_what_an_operator_sets_of_the_engine_is_told_to_workers_that_live_on(town):
+    workers = town.mesh.worker_pids()
+    town.mesh.agent.stop()
+    town.mesh.settings["SEINE_IDLE_TIMEOUT_SECONDS"] = "1"
+    try:
+        town.mesh.start()
+        assert town.mesh.worker_pids() == workers
+        with town.client.connect(town.vip, 7000) as sock:
+            sock.settimeout(10)
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+    finally:
+        del town.mesh.settings["SEINE_IDLE_TIMEOUT_SECONDS"]
+        town.mesh.agent.stop()
+        town.mesh.start()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mesh.forward.engine import Engine, EngineConfig, NeedPlan, StatsError, read_counters, read_series, stats_bytes
+from mesh.forward.messages import Limits
 from mesh.model import Direction, PlanEndpoint, Protocol
 from tests.engine.rig import SLOT, SOURCE, Rig, Server
 
@@ -43,6 +44,31 @@ def test_connections_of_an_unenrolled_pod_live_on(rig: Rig) -> None:
     client.send(b"still here")
     assert server.receive(10) == b"still here"
     assert parked.is_reset()  # it has no server yet, and the slot will be another pod's
+
+
+def limits(**changes: int) -> Limits:
+    values = {name: getattr(EngineConfig(), name) for name in Limits.__struct_fields__}
+    return Limits(**(values | changes))
+
+
+def test_limits_may_be_set_while_it_runs(rig: Rig) -> None:
+    first, app = rig.pair()
+    rig.engine.set_limits(limits(max_connections=1))
+    with pytest.raises(BlockingIOError):
+        rig.client()
+    assert rig.count("accept_limited") == 1
+    rig.engine.set_limits(limits(idle_timeout_ms=20))
+    second, _ = rig.pair()
+    assert second.is_reset()
+    first.send(b"still here")
+    assert app.receive(10) == b"still here", "who was there before has the time it was given then"
+
+
+def test_no_limit_of_connections_means_what_the_limit_of_open_files_leaves(rig: Rig) -> None:
+    rig.engine.set_limits(limits(max_connections=0))
+    rig.pair()
+    rig.pair()
+    assert rig.engine.live() == 2
 
 
 def test_draining_closes_the_door_and_lets_finish_who_is_in(rig: Rig) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from mesh.cli import check, drain, hooks, version
 from mesh.cli.app import app
 from mesh.cli.report import Check
 from mesh.cli.report import Result as CheckResult
+from mesh.config import AgentConfig
 from mesh.observe.status import StatusDocument, WorkerStatus, encode
 from tests.unit.cli.agent import agent
 from tests.unit.observe.values import document, service
@@ -73,6 +75,15 @@ def test_status_without_an_agent_says_what_it_can() -> None:
     machine = seine("status", "-o", "json")
     assert machine.exit_code == 1
     assert json.loads(machine.output)["running"] is False
+
+
+def test_every_setting_of_the_agent_can_be_read_with_its_reason() -> None:
+    result = seine("agent", "--settings")
+    assert result.exit_code == 0
+    for each in fields(AgentConfig):
+        if "unit" in each.metadata:
+            (line,) = [line for line in result.output.splitlines() if line.startswith(f"SEINE_{each.name.upper()} ")]
+            assert each.metadata["why"] in line
 
 
 @pytest.mark.parametrize("words", [("metrics",), ("dump",), ("drain", "web"), ("top",)])

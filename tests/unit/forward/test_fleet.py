@@ -12,6 +12,9 @@ from mesh.forward import messages as say
 from mesh.forward.fleet import Fleet, MakeSockets, ServedPod
 from mesh.model import Plan, Source
 
+LIMITS = say.Limits(max_connections=0, connect_timeout_ms=1, detect_timeout_ms=2, idle_timeout_ms=3, stream_idle_ms=4)
+WELCOME = say.Welcome(node="node-a", drain_seconds=5.0, limits=LIMITS)
+
 
 async def no_sockets(_netns: str, _family: int, _count: int) -> list[int]:
     raise OSError("the namespace is gone")
@@ -65,7 +68,7 @@ class FakeWorker:
 
 
 def make_fleet(sockets: MakeSockets = two_sockets) -> Fleet:
-    return Fleet("node-a", sockets, os.open("/dev/null", os.O_RDONLY), 5.0)
+    return Fleet(WELCOME, sockets, os.open("/dev/null", os.O_RDONLY))
 
 
 def test_a_worker_that_comes_late_is_told_everything_and_then_that_this_is_all() -> None:
@@ -102,7 +105,7 @@ def test_listeners_of_a_worker_that_outlived_the_agent_are_inherited() -> None:
     async def scenario() -> None:
         fleet = make_fleet()
         first, second = FakeWorker(fleet, 0, ((5, 99),)), FakeWorker(fleet, 1, ((5, 99), (6, 98)))
-        assert isinstance(await first.hear(), say.Welcome)
+        assert await first.hear() == WELCOME
         assert isinstance(await second.hear(), say.Welcome)
         assert {slot: cookie for slot, (cookie, _) in fleet.inherited.items()} == {5: 99, 6: 98}
         fleet.synced()
