@@ -186,6 +186,7 @@ struct dial {
     struct load *tried[DIALS_MAX];
     uint8_t count;
     uint8_t state;
+    bool secured; /* by tunnel; of the last one tried, for the accounts */
 };
 
 #define SESSION_STATES(X) \
@@ -230,6 +231,7 @@ struct session {
     uint8_t direction;
     uint8_t state;
     uint8_t spoken;
+    bool tunnelled; /* it came by tunnel */
     bool decided; /* what is spoken; before, client bytes wait */
     bool running; /* HTTP: in http_run */
     bool leaving; /* HTTP: no request after this one */
@@ -470,6 +472,11 @@ void leg_flow(struct engine *, struct leg *from, struct leg *to);
 static inline struct leg *server_of(struct session *s)
 {
     return s->dial.up ? &s->dial.up->leg : NULL;
+}
+
+static inline uint8_t security_of(const struct session *s)
+{
+    return s->tunnelled || s->dial.secured ? SECURITY_MUTUAL_TLS : SECURITY_NONE;
 }
 
 static inline bool address_is_v4(const uint8_t ip[16])

@@ -3,6 +3,7 @@
 #include "credential.h"
 
 #include <errno.h>
+#include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,6 +106,7 @@ static int build(struct engine *e, struct credential *c)
     if (c->contexts[0] && c->contexts[1])
         return 0;
     drop_contexts(c);
+    ERR_clear_error(); /* the queue is the thread's, and others look into it */
     return -EINVAL;
 }
 
@@ -203,6 +205,7 @@ static struct trust *trust_new(const char *domain, const uint8_t *roots, uint32_
     if (fine)
         return trust;
     trust_free(trust);
+    ERR_clear_error();
     return NULL;
 }
 

@@ -258,6 +258,7 @@ void dial_begin(struct engine *e, struct session *s)
     d->tried[d->count++] = &target->load;
     d->target = target;
     d->endpoint = target->id;
+    d->secured = target->peer;
     target->load.pending++;
     if (s->exchange && (d->up = pool_take(e, s, target)))
         done(e, s);

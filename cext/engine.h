@@ -194,7 +194,7 @@ int engine_set_identity(engine *, const char *name, const uint8_t *chain, uint32
 void engine_remove_identity(engine *, const char *name);
 
 /* Whom to believe: our trust domain, the roots' certificates as DER one after the other, and who is denied all the same
- * (SPIFFE ids, serial numbers in lower-case hexadecimal); tunnels of those end. -EINVAL: not certificates. */
+ * (SPIFFE ids, serial numbers in lower-case hexadecimal without leading zeros); tunnels of those end. -EINVAL: not certificates. */
 int engine_set_trust(engine *, const char *domain, const uint8_t *roots, uint32_t bytes, const char *const *denied,
                      uint32_t denied_count);
 
@@ -231,6 +231,7 @@ uint64_t engine_bucket_bound_us(uint32_t bucket); /* exclusive upper bound; 0: n
 const char *engine_counter_name(uint32_t number);
 int engine_counter_is_gauge(uint32_t number);
 const char *engine_flag_name(uint32_t number);
+const char *engine_security_name(uint32_t number);
 const char *engine_protocol_name(uint32_t number);
 const char *engine_state_name(uint32_t number);
 

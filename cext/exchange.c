@@ -34,7 +34,8 @@ void http_free(struct engine *e)
 static struct series *series_of(struct engine *e, struct session *s, uint16_t code, enum flag flag)
 {
     struct series_key key = {.source = s->source, .service = s->plan->service, .endpoint = s->dial.endpoint,
-                             .code = code, .direction = s->direction, .protocol = SPOKEN_HTTP1, .flag = (uint8_t)flag};
+                             .code = code, .direction = s->direction, .protocol = SPOKEN_HTTP1, .flag = (uint8_t)flag,
+                             .security = security_of(s)};
     if (!s->recent || memcmp(&s->recent->key, &key, sizeof key) != 0)
         s->recent = stats_series(e->stats, &key);
     return s->recent;

@@ -151,7 +151,8 @@ void session_watch(struct engine *e, struct session *s)
 static struct series_key key_of(const struct session *s, enum flag flag)
 {
     return (struct series_key){.source = s->source, .service = s->plan ? s->plan->service : 0,
-                               .endpoint = s->spoken == SPOKEN_HTTP1 ? 0 : s->dial.endpoint, .direction = s->direction, .protocol = s->spoken, .flag = (uint8_t)flag};
+                               .endpoint = s->spoken == SPOKEN_HTTP1 ? 0 : s->dial.endpoint, .direction = s->direction, .protocol = s->spoken, .flag = (uint8_t)flag,
+                               .security = security_of(s)};
 }
 
 void session_count_opened(struct engine *e, struct session *s)

@@ -208,6 +208,7 @@ int session_start_stream(struct engine *e, struct stream *st, uint32_t slot, con
     if (!s)
         return -errno;
     stream_hold(st, &s->client);
+    s->tunnelled = true;
     s->identity = name_ref(identity);
     s->source = source_identity(e, peer->ip) == identity ? source_of(e, peer->ip) : 0;
     begin(e, s);

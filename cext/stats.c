@@ -32,6 +32,7 @@ static const char *const COUNTER_NAMES[] = {STATS_COUNTERS(NAME_OF) HTTP1_REASON
                                                 HTTP1_REASONS(BAD_RESPONSE_NAME) TLS_REASONS(TLS_NAME)};
 static const uint8_t COUNTER_GAUGES[COUNTER_COUNT] = {STATS_COUNTERS(GAUGE_OF)};
 static const char *const FLAG_NAMES[] = {STATS_FLAGS(TEXT_OF)};
+static const char *const SECURITY_NAMES[] = {STATS_SECURITIES(TEXT_OF)};
 static const char *const PROTOCOL_NAMES[] = {STATS_PROTOCOLS(TEXT_OF)};
 
 const char *engine_counter_name(uint32_t number)
@@ -47,6 +48,11 @@ int engine_counter_is_gauge(uint32_t number)
 const char *engine_flag_name(uint32_t number)
 {
     return number < FLAG_COUNT ? FLAG_NAMES[number] : NULL;
+}
+
+const char *engine_security_name(uint32_t number)
+{
+    return number < SECURITY_COUNT ? SECURITY_NAMES[number] : NULL;
 }
 
 const char *engine_protocol_name(uint32_t number)

@@ -12,7 +12,7 @@
 #include "http1.h"
 
 #define STATS_MAGIC 0x53454e4945535441ull
-#define STATS_VERSION 1
+#define STATS_VERSION 2
 #define STATS_SERIES_MAX 4097 /* 4096 and the overflow */
 #define STATS_SERIES_OFFSET 4096
 
@@ -183,6 +183,11 @@ enum flag { STATS_FLAGS(STATS_FLAG_ENUM) FLAG_COUNT };
 #define STATS_PROTOCOL_ENUM(name, text) SPOKEN_##name,
 enum spoken { STATS_PROTOCOLS(STATS_PROTOCOL_ENUM) SPOKEN_COUNT };
 
+/* What protected it on the way from node to node. */
+#define STATS_SECURITIES(X) X(NONE, "none") X(MUTUAL_TLS, "mutual_tls")
+#define STATS_SECURITY_ENUM(name, text) SECURITY_##name,
+enum security { STATS_SECURITIES(STATS_SECURITY_ENUM) SECURITY_COUNT };
+
 struct series_key {
     uint64_t source;
     uint64_t service;
@@ -191,7 +196,8 @@ struct series_key {
     uint8_t direction;
     uint8_t protocol; /* enum spoken */
     uint8_t flag;     /* enum flag */
-    uint8_t unused[3];
+    uint8_t security; /* enum security */
+    uint8_t unused[2];
 };
 
 /* `count` and the histogram: finished connections or requests and how long they took. */

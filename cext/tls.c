@@ -189,10 +189,11 @@ static void read_serial(X509 *leaf, char to[TLS_SERIAL_MAX])
 {
     BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(leaf), NULL);
     char *text = number ? BN_bn2hex(number) : NULL;
+    const char *digits = text ? text + strspn(text, "0") : "";
     to[0] = 0;
-    if (text && strlen(text) < TLS_SERIAL_MAX)
-        for (size_t i = 0; i <= strlen(text); i++)
-            to[i] = (char)tolower((unsigned char)text[i]);
+    if (strlen(digits) < TLS_SERIAL_MAX)
+        for (size_t i = 0; i <= strlen(digits); i++)
+            to[i] = (char)tolower((unsigned char)digits[i]);
     OPENSSL_free(text);
     BN_free(number);
 }
@@ -331,6 +332,7 @@ enum tls_step tls_handshake(struct tls *tls)
     if (more && (tls->in_length == 0 || tls->in == tls->kept || keep(tls, NULL, 0)))
         return TLS_STEP_MORE;
     tls->failure = reason_of(tls);
+    ERR_clear_error(); /* the queue is the thread's: a Python beside us would take our error for its own */
     return TLS_STEP_FAILED;
 }
 
@@ -347,23 +349,25 @@ ssize_t tls_read(struct tls *tls, uint8_t *to, size_t room)
     int got = SSL_read(tls->ssl, to, (int)room);
     if (got > 0)
         return got;
-    switch (SSL_get_error(tls->ssl, got)) {
-    case SSL_ERROR_WANT_READ: return -EAGAIN;
-    case SSL_ERROR_ZERO_RETURN: return 0;
-    default: return -EPROTO;
-    }
+    int error = SSL_get_error(tls->ssl, got);
+    ERR_clear_error();
+    return error == SSL_ERROR_WANT_READ ? -EAGAIN : error == SSL_ERROR_ZERO_RETURN ? 0 : -EPROTO;
 }
 
 int tls_write(struct tls *tls, const uint8_t *from, size_t length)
 {
     ERR_clear_error();
-    return SSL_write(tls->ssl, from, (int)length) == (int)length ? 0 : -EPROTO;
+    if (SSL_write(tls->ssl, from, (int)length) == (int)length)
+        return 0;
+    ERR_clear_error();
+    return -EPROTO;
 }
 
 void tls_bye(struct tls *tls)
 {
     ERR_clear_error();
     SSL_shutdown(tls->ssl);
+    ERR_clear_error();
 }
 
 /* ---- from beginning to end ---- */

@@ -12,9 +12,9 @@
 #include "credential.h"
 #include "reach.h"
 
-#define READ_TURNS 4  /* reads of one tunnel for one event, before others get their turn */
-#define FLUSH_TURNS 8 /* likewise, packs of 64 KiB */
-#define TICK_MS 5000  /* of an open tunnel's timer */
+#define READ_TURNS 4     /* reads of one tunnel for one event, before others get their turn */
+#define FLUSH_TURNS 8    /* likewise, packs of 64 KiB */
+#define TICK_MS_MAX 5000 /* of an open tunnel's timer */
 #define TUNNEL_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
 static void on_timer(void *owner, struct timer *);
@@ -148,6 +148,13 @@ static void fail(struct engine *e, struct tunnel *t, enum tls_reason reason)
     tunnel_close(e, t, ECONNABORTED);
 }
 
+static uint64_t next_tick(const struct engine *e)
+{
+    const struct engine_config *c = &e->config;
+    uint32_t least = c->tunnel_ping_ms < c->tunnel_idle_ms ? c->tunnel_ping_ms : c->tunnel_idle_ms;
+    return ms_from_now(e, least < TICK_MS_MAX ? least : TICK_MS_MAX);
+}
+
 static void opened(struct engine *e, struct tunnel *t)
 {
     COUNT(e, tls_handshakes);
@@ -155,7 +162,7 @@ static void opened(struct engine *e, struct tunnel *t)
         COUNT(e, tls_resumed);
     t->state = TUNNEL_OPEN;
     t->heard_ns = t->used_ns = e->now;
-    timer_start(&e->wheel, &t->timer, ms_from_now(e, TICK_MS));
+    timer_start(&e->wheel, &t->timer, next_tick(e));
 }
 
 static void handshake(struct engine *e, struct tunnel *t)
@@ -317,7 +324,7 @@ static void on_timer(void *owner, struct timer *timer)
     }
     check(e, t);
     if (t->state == TUNNEL_OPEN)
-        timer_start(&e->wheel, timer, ms_from_now(e, TICK_MS));
+        timer_start(&e->wheel, timer, next_tick(e));
 }
 
 /* ---- the beginning ---- */

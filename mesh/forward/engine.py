@@ -197,6 +197,7 @@ def _layout() -> Layout:
         gauges=frozenset(name for i, name in enumerate(counters) if lib.engine_counter_is_gauge(i)),
         flags=_names(lib.engine_flag_name),
         protocols=_names(lib.engine_protocol_name),
+        securities=_names(lib.engine_security_name),
     )
 
 

@@ -11,11 +11,11 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mesh.model import Direction, Series
+from mesh.model import Direction, Security, Series
 
 MAGIC = 0x53454E4945535441
 _HEADER = struct.Struct("<QQII")
-_KEY = struct.Struct("<QQQHBBB3x")
+_KEY = struct.Struct("<QQQHBBBB2x")
 _NUMBERS = struct.Struct("<6Q")
 
 
@@ -32,6 +32,7 @@ class Layout(NamedTuple):
     gauges: frozenset[str]
     flags: tuple[str, ...]
     protocols: tuple[str, ...]
+    securities: tuple[str, ...]
 
 
 class StatsError(ValueError):
@@ -60,8 +61,9 @@ def read_counters(memory: memoryview, layout: Layout) -> tuple[dict[str, int], d
 
 
 def _series(memory: memoryview, at: int, layout: Layout) -> Series | None:
-    source, service, endpoint, code, direction, protocol, flag = _KEY.unpack_from(memory, at)
-    if direction not in (0, 1) or protocol >= len(layout.protocols) or flag >= len(layout.flags):
+    source, service, endpoint, code, direction, protocol, flag, security = _KEY.unpack_from(memory, at)
+    named = protocol < len(layout.protocols) and flag < len(layout.flags) and security < len(layout.securities)
+    if direction not in (0, 1) or not named:
         return None
     at += _KEY.size
     count, opened, closed, request_bytes, response_bytes, sum_ns = _NUMBERS.unpack_from(memory, at)
@@ -81,6 +83,7 @@ def _series(memory: memoryview, at: int, layout: Layout) -> Series | None:
         response_bytes=response_bytes,
         duration_us_sum=sum_ns // 1000,
         histogram=histogram,
+        security=Security(layout.securities[security]),
     )
 
 

@@ -151,13 +151,14 @@ class Rig:
         self.events: list[Event] = []
         self.peers: list[Peer] = []
         self.servers: list[Server] = []
+        self.sockets: list[socket.socket] = []  # to be closed at the end, too
         self.gate = socket.create_server(("127.0.0.1", 0), backlog=1024)  # where clients meet their accepted halves
         self.engine.add_pod(SLOT, SOURCE)
         self.pump()
 
     def close(self) -> None:
         self.engine.close()
-        for sock in [peer.sock for peer in self.peers] + [server.sock for server in self.servers]:
+        for sock in [peer.sock for peer in self.peers] + [server.sock for server in self.servers] + self.sockets:
             sock.close()
         self.gate.close()
         for fd in (self.stats, self.heart):

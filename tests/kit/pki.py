@@ -31,7 +31,7 @@ class Certificate:
 
     @property
     def serial(self) -> str:
-        return f"{self.certificate.serial_number:02x}".zfill(2)
+        return f"{self.certificate.serial_number:x}"
 
     def sign(self, content: bytes) -> bytes:
         """As the agent does for a worker."""

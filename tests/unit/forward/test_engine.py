@@ -9,6 +9,7 @@ import pytest
 
 from mesh.errors import Flag
 from mesh.forward import engine
+from mesh.model import Security
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,7 @@ def test_buckets_grow_by_an_eighth_of_an_octave() -> None:
 
 def test_the_default_limit_of_connections_leaves_descriptors() -> None:
     assert 0 < engine._default_max_connections() < (1 << 20)
+
+
+def test_the_kinds_of_security_are_the_models() -> None:
+    assert engine.LAYOUT.securities == tuple(Security)

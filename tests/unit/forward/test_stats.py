@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.forward import stats
-from mesh.model import Direction
+from mesh.model import Direction, Security
 
 LAYOUT = stats.Layout(
     hash=0x1234,
@@ -22,6 +22,7 @@ LAYOUT = stats.Layout(
     gauges=frozenset({"connections"}),
     flags=("-", "DC"),
     protocols=("tcp", "http1"),
+    securities=("none", "mutual_tls"),
 )
 
 
@@ -32,10 +33,10 @@ def file(count: int = 0, hash: int = LAYOUT.hash, magic: int = stats.MAGIC) -> b
 
 
 def put(
-    memory: bytearray, number: int, *, direction: int = 1, protocol: int = 1, flag: int = 1, count: int = 5
+    memory: bytearray, number: int, *, direction: int = 1, protocol: int = 1, flag: int = 1, security: int = 1
 ) -> None:
     at = LAYOUT.series_offset + number * LAYOUT.series_bytes
-    struct.pack_into("<QQQHBBB3x", memory, at, 11, 22, 33, 404, direction, protocol, flag)
+    struct.pack_into("<QQQHBBBB2x", memory, at, 11, 22, 33, 404, direction, protocol, flag, security)
     struct.pack_into("<6Q2Q", memory, at + 32, 5, 6, 4, 100, 200, 1_500_000, 2, 3)
 
 
@@ -45,6 +46,7 @@ def test_a_series_is_read_as_it_was_written() -> None:
     (series,) = stats.read_series(memoryview(memory), LAYOUT)
     assert (series.source, series.service, series.endpoint) == (11, 22, 33)
     assert (series.direction, series.protocol, series.code, series.flag) == (Direction.INBOUND, "http1", 404, "DC")
+    assert series.security is Security.MUTUAL_TLS
     assert (series.count, series.opened, series.closed) == (5, 6, 4)
     assert (series.request_bytes, series.response_bytes) == (100, 200)
     assert (series.duration_us_sum, series.histogram) == (1500, (2, 3))
