@@ -42,6 +42,7 @@ class Member:
         self.worker, self.pid, self.channel = worker, pid, channel
         self.stock: dict[int, say.Level] = {}  # by slot, as last told
         self.early: dict[tuple[int, int], say.NeedSockets] = {}  # asked before the pod was enrolled again
+        self.unplanned: list[say.NeedPlan] = []  # asked before the first plans were compiled
         self.carried: asyncio.Future[say.Carried] | None = None
 
     def say(self, message: say.Message, descriptors: list[int] | None = None) -> None:
@@ -58,6 +59,9 @@ class Fleet:
         self._heartbeat_fd = heartbeat_fd
         self._tasks: set[asyncio.Task[None]] = set()
         self._complete = False  # after a start: pods and plans are not all known yet, nobody may drop anything
+        self._planned = (
+            False  # likewise: nobody may be told that there is no plan, and pass to a tunnel's end without it
+        )
         self.members: dict[int, Member] = {}
         self.pods: dict[int, ServedPod] = {}
         self.plans: dict[PlanKey, Plan] = {}
@@ -88,6 +92,10 @@ class Fleet:
             _say_plans(member, changed)
             if removed:
                 member.say(say.RemovePlans(keys=removed))
+        self._planned = True
+        for member in self.members.values():
+            while member.unplanned:
+                self._answer(member, member.unplanned.pop(0))
 
     def set_sources(self, sources: Mapping[str, Source]) -> None:
         known = tuple((address, *who) for address, who in sources.items() if self.sources.get(address) != who)
@@ -177,6 +185,8 @@ class Fleet:
             case say.Carried():
                 if member.carried and not member.carried.done():
                     member.carried.set_result(message)
+            case say.NeedPlan() if not self._planned:
+                member.unplanned.append(message)
             case say.NeedPlan(connection=connection, address=address, port=port):
                 plan = self.plans.get((address, port)) or self.plans.get((address, 0))
                 member.say(say.SetPlans(plans=(plan,)) if plan else say.NoPlan(connection=connection))

@@ -176,6 +176,27 @@ def test_a_peer_that_is_no_worker_is_turned_away_and_disturbs_nobody() -> None:
     play(scenario)
 
 
+def test_a_question_for_a_plan_waits_for_the_first_plans() -> None:
+    """To a new agent that knows nothing yet, "no plan" would be a lie: the connection would go on unprotected."""
+
+    async def scenario() -> None:
+        fleet = make_fleet()
+        worker = FakeWorker(fleet)
+        assert isinstance(await worker.hear(), say.Welcome)
+        for number, address in enumerate(("10.96.0.1", "10.96.0.2")):
+            worker.tell(say.NeedPlan(connection=number, address=address, port=80))
+        worker.tell(say.NeedSockets(slot=0, family=4, count=1))
+        while not fleet.members[0].early:
+            await asyncio.sleep(0)
+        plan = Plan(address="10.96.0.1", port=80)
+        fleet.set_plans({("10.96.0.1", 80): plan})
+        everything, first, second = [await worker.hear() for _ in range(3)]
+        assert everything == first == say.SetPlans(plans=(plan,))
+        assert second == say.NoPlan(connection=1)
+
+    play(scenario)
+
+
 def test_workers_are_told_who_an_address_is_and_who_may_speak_for_it_and_only_what_changed() -> None:
     async def scenario() -> None:
         fleet = make_fleet()
