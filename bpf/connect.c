@@ -3,7 +3,8 @@
  * connect(): an enrolled pod's TCP connection to an address we know goes to the listener inside the pod.
  * Attached to the cgroup root. Rules, in this order: not ours to judge (no TCP, no enrolled pod); our own sockets
  * pass; what cannot or shall not be captured goes direct and is counted by reason; a Service without endpoints is
- * refused; without a living worker the pod's fail mode decides. Bias: what is not known is left alone.
+ * refused; without a living worker the pod's fail mode decides, but whoever is reached by tunnel is never reached
+ * without. Bias: what is not known is left alone.
  */
 #include "common.h"
 
@@ -81,6 +82,10 @@ static inline int without_worker(struct bpf_sock *sk, u32 slot, u32 flags, u32 k
     struct address asked = route->to;
     if (flags & POD_CLOSED) {
         count(slot, REASON_CLOSED_REFUSED);
+        return DENY;
+    }
+    if (kind == DESTINATION_TUNNEL) {
+        count(slot, REASON_TUNNEL_REFUSED);
         return DENY;
     }
     if (kind != DESTINATION_SERVICE) {

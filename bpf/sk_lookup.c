@@ -58,6 +58,10 @@ static inline int inbound_without_worker(u32 slot, const struct pod *pod)
         count(slot, REASON_INBOUND_CLOSED);
         return SK_DROP; /* the kernel answers with a reset */
     }
+    if (pod->flags & POD_STRICT) {
+        count(slot, REASON_INBOUND_STRICT);
+        return SK_DROP;
+    }
     count(slot, REASON_INBOUND_OPEN);
     return SK_PASS;
 }

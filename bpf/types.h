@@ -72,7 +72,8 @@ enum pod_flag {
     POD_CLOSED = 2, /* without a living worker: refuse (else: go direct) */
     POD_IP4 = 4,    /* ip4 is set */
     POD_IP6 = 8,    /* ip6 is set */
-    POD_SHORTCUT = 16
+    POD_SHORTCUT = 16,
+    POD_STRICT = 32 /* accepts mutual TLS only: without a living worker nothing from outside, whatever POD_CLOSED says */
 };
 
 struct pod {
@@ -92,7 +93,8 @@ struct port_rule {
 enum destination_kind {
     DESTINATION_POD = 0,     /* a real address: going direct reaches it */
     DESTINATION_SERVICE = 1, /* a virtual address: the hook picks a backend when no worker lives */
-    DESTINATION_EMPTY = 2    /* a virtual address with no endpoint: refused */
+    DESTINATION_EMPTY = 2,   /* a virtual address with no endpoint: refused */
+    DESTINATION_TUNNEL = 3   /* whoever is behind it is reached by tunnel and by nothing else: refused when no worker lives */
 };
 
 /* Value of `destinations`. A new set of backends is a new group, so that one update switches from old to new. */
@@ -189,7 +191,9 @@ enum reason {
     REASON_SHORTCUT_ABSENT = 26,   /* the peer had not joined when the first message was sent */
     REASON_SHORTCUT_CREDIT = 27,   /* CREDIT_BYTES were redirected and the peer said nothing */
     REASON_SHORTCUT_GONE = 28,     /* the peer has closed or left */
-    REASON_SHORTCUT_OFF = 29       /* switched off for the pod or the node while the connection was open */
+    REASON_SHORTCUT_OFF = 29,      /* switched off for the pod or the node while the connection was open */
+    REASON_INBOUND_STRICT = 30,    /* no living worker, open, but the pod accepts mutual TLS only: reset */
+    REASON_TUNNEL_REFUSED = 31     /* no living worker, open, but whom it meant is reached by tunnel only: ECONNREFUSED */
 };
 
 struct counters {

@@ -105,6 +105,8 @@ def entry(destination: Destination) -> Entry:
     backends = tuple(
         pack_address(address, port) for address, port in destination.backends if ip_address(address).version == version
     )
+    if destination.tunnelled:
+        return Entry(lib.DESTINATION_TUNNEL, ())
     if not destination.service:
         return Entry(lib.DESTINATION_POD, ())
     return Entry(lib.DESTINATION_SERVICE if destination.backends else lib.DESTINATION_EMPTY, backends)

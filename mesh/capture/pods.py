@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from mesh.capture._bpf import ffi, lib
 from mesh.capture.objects import KernelError, Map, MapFull, index, number, pack, pack_address, unpack, words
-from mesh.model import Direction, FailMode, Pod
+from mesh.model import Direction, FailMode, Mtls, Pod
 
 PodCounters = Mapping[str, int]  # reason -> count
 
@@ -108,6 +108,7 @@ def pack_pod(pod: Pod, cookie: int) -> bytes:
     flags = lib.POD_ENROLLED
     flags |= lib.POD_CLOSED if pod.fail_mode is FailMode.CLOSED else 0
     flags |= lib.POD_SHORTCUT if pod.shortcut else 0
+    flags |= lib.POD_STRICT if pod.mtls is Mtls.STRICT else 0
     ip4 = next((address for address in pod.workload.addresses if ip_address(address).version == 4), "")
     ip6 = next((address for address in pod.workload.addresses if ip_address(address).version == 6), "")
     flags |= (lib.POD_IP4 if ip4 else 0) | (lib.POD_IP6 if ip6 else 0)

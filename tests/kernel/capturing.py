@@ -38,6 +38,11 @@ def pod_address(address: str) -> Destination:
     return Destination(address=address, port=0, service=False)
 
 
+def tunnelled(address: str, port: int = 0) -> Destination:
+    """A pod's address, or a Service's with its port, behind which everybody is reached by tunnel."""
+    return Destination(address=address, port=port, service=bool(port), tunnelled=True)
+
+
 def model(pod: Pod, **settings: Any) -> ModelPod:
     """The pod as the agent would describe it."""
     addresses = tuple(address for address in (pod.ip, pod.ip6) if address)

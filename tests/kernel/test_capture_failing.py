@@ -11,8 +11,8 @@ import pytest
 
 from mesh.capture import OUTBOUND_PORT, KernelError
 from mesh.capture.kernel import SOURCE
-from mesh.model import Direction, FailMode
-from tests.kernel.capturing import Capturing, Enrolled, listen, plain, pod_address, service
+from mesh.model import Direction, FailMode, Mtls
+from tests.kernel.capturing import Capturing, Enrolled, listen, plain, pod_address, service, tunnelled
 from tests.kit.lab import Lab
 
 names = (f"pod{number}" for number in itertools.count())
@@ -101,6 +101,102 @@ def test_closed_inbound_is_reset_though_the_app_listens(capture, end, family):
     with listen(server.pod, address, 8080), pytest.raises(ConnectionRefusedError):
         outside.connect(address, 8080)
     assert server.count("inbound_closed") >= 1
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("fail_mode", FailMode)
+def test_strict_inbound_is_reset_though_the_app_listens_whatever_the_fail_mode(capture, end, family, fail_mode):
+    outside = capture.lab.pod(next(names))
+    server = capture.enrol(capture.lab.pod(next(names)), fail_mode=fail_mode, mtls=Mtls.STRICT)
+    address = server.pod.ip if family == 4 else server.pod.ip6
+    with listen(server.pod, address, 8080):
+        with outside.connect(address, 8080):
+            server.inbound.accept()[0].close()  # for a worker to refuse or, from a tunnel, to carry
+        end(server)
+        with pytest.raises(ConnectionRefusedError):
+            outside.connect(address, 8080)
+    reason = {FailMode.OPEN: "inbound_strict", FailMode.CLOSED: "inbound_closed"}[fail_mode]
+    assert [server.count(each) >= 1 for each in ("inbound_strict", "inbound_closed", "inbound_open")] == [
+        reason == "inbound_strict",
+        reason == "inbound_closed",
+        False,
+    ]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_strict_leaves_alone_what_stays_inside_and_what_is_to_be_skipped(capture, end):
+    outside = capture.lab.pod(next(names))
+    server = capture.enrol(capture.lab.pod(next(names)), mtls=Mtls.STRICT, skip_inbound_ports=frozenset({9100}))
+    capture.know(pod_address(server.pod.ip))
+    end(server)
+    for client, address, port in (
+        (server.pod, "127.0.0.1", 8080),
+        (server.pod, server.pod.ip, 8080),
+        (outside, server.pod.ip, 9100),
+    ):
+        with listen(server.pod, "0.0.0.0", port) as app, client.connect(address, port):
+            app.accept()[0].close()
+    assert server.count("inbound_strict") == 0
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_strict_pods_own_connections_go_by_its_fail_mode(capture, end):
+    client, server = capture.enrol(capture.lab.pod(next(names)), mtls=Mtls.STRICT), capture.lab.pod(next(names))
+    capture.know(pod_address(server.ip))
+    end(client)
+    with listen(server, server.ip, 8080) as app, client.pod.connect(server.ip, 8080):
+        app.accept()[0].close()
+    assert client.count("open_direct") == 1
+
+
+def test_permissive_becomes_strict_while_the_pod_is_enrolled_and_back(capture):
+    outside, server = capture.lab.pod(next(names)), capture.enrol(capture.lab.pod(next(names)))
+    capture.stop_beating()
+    with listen(server.pod, server.pod.ip, 8080) as app:
+        for mode in (Mtls.PERMISSIVE, Mtls.STRICT, Mtls.DISABLED):
+            capture.write(server, mtls=mode)
+            if mode is Mtls.STRICT:
+                with pytest.raises(ConnectionRefusedError):
+                    outside.connect(server.pod.ip, 8080)
+            else:
+                with outside.connect(server.pod.ip, 8080):
+                    app.accept()[0].close()
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("fail_mode", FailMode)
+def test_whom_a_tunnel_leads_to_is_never_reached_without_one(capture, end, fail_mode):
+    """Though somebody listens there and an open pod goes direct everywhere else."""
+    client, server = capture.enrol(capture.lab.pod(next(names)), fail_mode=fail_mode), capture.lab.pod(next(names))
+    vip, vip6 = capture.lab.vip()
+    capture.know(tunnelled(vip, 80), tunnelled(vip6, 80), tunnelled(server.ip), tunnelled(server.ip6))
+    everywhere = [(vip, 80), (vip6, 80), (f"::ffff:{vip}", 80), (server.ip, 8080), (server.ip6, 8080)]
+    with listen(server, "::", 8080):
+        for address, port in everywhere:
+            with client.pod.connect(address, port):
+                client.outbound.accept()[0].close()
+        end(client)
+        for address, port in everywhere:
+            with pytest.raises(ConnectionRefusedError):
+                client.pod.connect(address, port)
+        assert server.established(8080) == 0
+    reason = {FailMode.OPEN: "tunnel_refused", FailMode.CLOSED: "closed_refused"}[fail_mode]
+    assert client.count(reason) == len(everywhere)
+    assert client.count("open_direct") == client.count("open_balanced") == 0
+
+
+def test_the_hook_picks_among_those_who_need_no_tunnel(capture):
+    """As mesh.control compiles it: a tunnel's end is no backend."""
+    client, near = capture.enrol(capture.lab.pod(next(names))), capture.lab.pod(next(names))
+    vip, _ = capture.lab.vip()
+    capture.know(service(vip, 80, (near.ip, 8080)), tunnelled("10.7.7.7"))
+    capture.stop_beating()
+    with listen(near, near.ip, 8080) as app:
+        for _ in range(4):
+            with client.pod.connect(vip, 80):
+                app.accept()[0].close()
+    assert client.count("open_balanced") == 4
 
 
 def test_the_fail_mode_changes_while_the_pod_is_enrolled(capture):

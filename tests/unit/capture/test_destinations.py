@@ -68,6 +68,9 @@ def test_kinds():
     assert entry(service("10.0.0.1", ("10.1.0.1", 80))).kind == lib.DESTINATION_SERVICE
     assert entry(service("10.0.0.1")).kind == lib.DESTINATION_EMPTY
     assert entry(Destination(address="10.0.0.1", port=0, service=False)).kind == lib.DESTINATION_POD
+    for is_service in (True, False):
+        tunnelled = Destination(address="10.0.0.1", port=80, service=is_service, tunnelled=True)
+        assert entry(tunnelled) == (lib.DESTINATION_TUNNEL, ())
 
 
 def test_backends_of_another_family_are_left_out_but_the_service_is_not_empty():

@@ -7,7 +7,7 @@ from typing import Any
 from mesh.capture._bpf import lib
 from mesh.capture.objects import text, unpack
 from mesh.capture.pods import pack_pod
-from mesh.model import FailMode, Pod, Workload
+from mesh.model import FailMode, Mtls, Pod, Workload
 
 
 def packed(*addresses: str, **settings: Any) -> Any:
@@ -31,4 +31,6 @@ def test_a_family_without_address_is_not_claimed():
 def test_settings_are_flags():
     found = packed("10.0.0.1", fail_mode=FailMode.CLOSED, shortcut=True)
     assert found.flags & lib.POD_CLOSED
+    for mode in Mtls:
+        assert bool(packed("10.0.0.1", mtls=mode).flags & lib.POD_STRICT) == (mode is Mtls.STRICT)
     assert found.flags & lib.POD_SHORTCUT
