@@ -286,6 +286,7 @@ struct engine {
     uint64_t trust_version; /* changes with trust or any credential */
     struct list signatures;
     uint64_t signature_jobs;
+    uint64_t refusals_told_ns[TLS_REASON_COUNT];
     struct list streams_told; /* streams with something to tell their legs */
     struct list yielding; /* listeners, until yield_end_ns */
     uint64_t yield_end_ns;

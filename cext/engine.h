@@ -91,6 +91,7 @@ struct engine_pod {
 /* Events for Python. */
 #define ENGINE_NEED_PLAN 1    /* connection, slot, direction, address, port: answer by set_plan or no_plan */
 #define ENGINE_NEED_SIGNATURE 3 /* connection: a job for engine_to_sign; answer by engine_signed */
+#define ENGINE_TUNNEL_REFUSED 4 /* slot, direction, address, port, reason (engine_tls_reason): for a log, of each one a second */
 #define ENGINE_NEED_SOCKETS 2 /* slot, family (4 or 6), missing: answer by add_sockets, with none if there can be none */
 
 struct engine_event {
@@ -98,6 +99,7 @@ struct engine_event {
     uint32_t kind;
     uint32_t slot;
     uint32_t missing;
+    uint32_t reason;
     uint16_t port;
     uint8_t direction;
     uint8_t family;
@@ -232,6 +234,7 @@ const char *engine_counter_name(uint32_t number);
 int engine_counter_is_gauge(uint32_t number);
 const char *engine_flag_name(uint32_t number);
 const char *engine_security_name(uint32_t number);
+const char *engine_tls_reason(uint32_t number); /* a clause for people */
 const char *engine_protocol_name(uint32_t number);
 const char *engine_state_name(uint32_t number);
 

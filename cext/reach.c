@@ -7,7 +7,9 @@
 
 #define BUCKETS 1024
 #define STREAMS_MAX 100  /* of one tunnel; then there is another (ztunnel's number) */
-#define IDLE_MAX 1024    /* reaches kept without a tunnel, for their session */
+#define IDLE_MAX 1024    /* reaches kept without a tunnel, for their session or their refusal */
+#define RETRY_MS 100
+#define RETRY_MS_MAX 1000
 
 struct reach {
     struct reach *next; /* in its bucket */
@@ -16,7 +18,9 @@ struct reach {
     struct endpoint_address to;
     struct name *peer;
     SSL_SESSION *session;
-    uint64_t trust_version; /* when it was made */
+    uint64_t trust_version; /* when it was made, or refused */
+    uint64_t retry_ns;      /* not before */
+    uint32_t refusals;      /* in a row */
     uint32_t slot;
 };
 
@@ -85,9 +89,28 @@ struct reach *reach_join(struct engine *e, struct tunnel *t, struct name *peer, 
     return t->reach = reach;
 }
 
-void reach_leave(struct engine *e, struct tunnel *t, SSL_SESSION *session)
+static void note_refusal(struct engine *e, struct reach *reach)
+{
+    uint32_t shift = reach->refusals < 4 ? reach->refusals : 4;
+    uint64_t wait_ns = ((uint64_t)RETRY_MS << shift) * NS_PER_MS;
+    reach->refusals++;
+    reach->trust_version = e->trust_version;
+    reach->retry_ns = e->now + (wait_ns < RETRY_MS_MAX * NS_PER_MS ? wait_ns : RETRY_MS_MAX * NS_PER_MS);
+}
+
+bool reach_waits(const struct engine *e, uint32_t slot, struct name *peer, const struct endpoint_address *to)
+{
+    const struct reach *reach = *place_of(e, slot, peer, to);
+    return reach && reach->refusals && reach->trust_version == e->trust_version && e->now < reach->retry_ns;
+}
+
+void reach_leave(struct engine *e, struct tunnel *t, SSL_SESSION *session, bool refused)
 {
     struct reach *reach = t->reach;
+    if (refused)
+        note_refusal(e, reach);
+    else if (t->greeted)
+        reach->refusals = 0;
     if (session) {
         SSL_SESSION_free(reach->session);
         reach->session = session;
@@ -95,12 +118,17 @@ void reach_leave(struct engine *e, struct tunnel *t, SSL_SESSION *session)
     }
     if (!list_empty(&reach->tunnels))
         return;
-    if (!reach->session) {
+    if (!reach->session && !reach->refusals) {
         reach_free(e, reach);
         return;
     }
     list_push(&e->tunnels.idle, &reach->idle);
     e->tunnels.idle_count++;
+}
+
+const struct endpoint_address *reach_address(const struct reach *reach)
+{
+    return &reach->to;
 }
 
 SSL_SESSION *reach_session(const struct engine *e, const struct reach *reach)

@@ -6,7 +6,11 @@
 #include "tunnel.h"
 
 struct reach *reach_join(struct engine *, struct tunnel *, struct name *peer, const struct endpoint_address *); /* NULL: no memory */
-void reach_leave(struct engine *, struct tunnel *, SSL_SESSION *); /* owned, may be NULL: for the next */
+/* `session`: owned, may be NULL: for the next. `refused`: its end was one that the next would have too. */
+void reach_leave(struct engine *, struct tunnel *, SSL_SESSION *session, bool refused);
+/* After a refusal the next handshake waits, longer each time, up to a second: it costs a millisecond of both ends. */
+bool reach_waits(const struct engine *, uint32_t slot, struct name *peer, const struct endpoint_address *);
+const struct endpoint_address *reach_address(const struct reach *);
 SSL_SESSION *reach_session(const struct engine *, const struct reach *); /* borrowed; NULL: none that is still good */
 
 #endif

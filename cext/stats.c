@@ -50,6 +50,13 @@ const char *engine_flag_name(uint32_t number)
     return number < FLAG_COUNT ? FLAG_NAMES[number] : NULL;
 }
 
+static const char *const TLS_CLAUSES[] = {"nothing is wrong", TLS_REASONS(TEXT_OF)};
+
+const char *engine_tls_reason(uint32_t number)
+{
+    return number < TLS_REASON_COUNT ? TLS_CLAUSES[number] : NULL;
+}
+
 const char *engine_security_name(uint32_t number)
 {
     return number < SECURITY_COUNT ? SECURITY_NAMES[number] : NULL;

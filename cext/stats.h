@@ -97,6 +97,7 @@
     X(tunnel_limited, 0) \
     X(tunnel_no_identity, 0) \
     X(tunnel_unreachable, 0) \
+    X(tunnel_held_back, 0) \
     X(tunnel_broken, 0) \
     X(tunnel_cut, 0) \
     X(tunnel_silent, 0) \

@@ -350,8 +350,9 @@ ssize_t tls_read(struct tls *tls, uint8_t *to, size_t room)
     if (got > 0)
         return got;
     int error = SSL_get_error(tls->ssl, got);
+    bool told = ERR_GET_REASON(ERR_peek_error()) > SSL_AD_REASON_OFFSET; /* TLS 1.3: a client learns it only now */
     ERR_clear_error();
-    return error == SSL_ERROR_WANT_READ ? -EAGAIN : error == SSL_ERROR_ZERO_RETURN ? 0 : -EPROTO;
+    return error == SSL_ERROR_WANT_READ ? -EAGAIN : error == SSL_ERROR_ZERO_RETURN ? 0 : told ? -ECONNABORTED : -EPROTO;
 }
 
 int tls_write(struct tls *tls, const uint8_t *from, size_t length)

@@ -40,7 +40,8 @@ bool tls_was_resumed(const struct tls *);
 bool tls_is_paused(const struct tls *);          /* waits for a signature */
 bool tls_is_denied(const struct tls *);          /* by now */
 
-ssize_t tls_read(struct tls *, uint8_t *, size_t); /* > 0: plaintext; 0: the peer has ended; -EAGAIN: feed more; -EPROTO */
+ssize_t tls_read(struct tls *, uint8_t *, size_t); /* > 0: plaintext; 0: the peer has ended; -EAGAIN: feed more;
+                                                      * -ECONNABORTED: it says that it refuses us; -EPROTO */
 int tls_write(struct tls *, const uint8_t *, size_t); /* all of it: 0, or -EPROTO */
 void tls_bye(struct tls *);
 

@@ -15,6 +15,7 @@
 #define READ_TURNS 4     /* reads of one tunnel for one event, before others get their turn */
 #define FLUSH_TURNS 8    /* likewise, packs of 64 KiB */
 #define TICK_MS_MAX 5000 /* of an open tunnel's timer */
+#define TELL_EVERY_NS (1000 * NS_PER_MS)
 #define TUNNEL_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
 static void on_timer(void *owner, struct timer *);
@@ -47,6 +48,7 @@ void tunnel_close(struct engine *e, struct tunnel *t, int error)
         tls_bye(t->tls);
         send_pending(e, t);
     }
+    bool refused = t->state != TUNNEL_CONNECTING && !t->greeted;
     t->state = TUNNEL_DEAD;
     list_remove(&t->all);
     list_remove(&t->dirty);
@@ -55,7 +57,7 @@ void tunnel_close(struct engine *e, struct tunnel *t, int error)
     if (t->h2.session)
         h2_end(&t->h2, error ? error : ECONNRESET);
     if (t->reach)
-        reach_leave(e, t, tls_session(t->tls));
+        reach_leave(e, t, tls_session(t->tls), refused);
     tls_free(t->tls);
     t->tls = NULL;
     watch_close(e, &t->watch, true);
@@ -141,9 +143,24 @@ void tunnels_flush(struct engine *e)
 
 /* ---- the handshake ---- */
 
+/* People are told, but not a thousand times. */
+static void tell(struct engine *e, const struct tunnel *t, enum tls_reason reason)
+{
+    const struct endpoint_address *other = t->reach ? reach_address(t->reach) : &t->remote;
+    uint64_t *last_ns = &e->refusals_told_ns[reason];
+    e->counters[COUNTER_tls_failed_no_certificate - 1 + (uint32_t)reason]++;
+    if (*last_ns && e->now - *last_ns < TELL_EVERY_NS)
+        return;
+    *last_ns = e->now;
+    struct engine_event event = {.kind = ENGINE_TUNNEL_REFUSED, .slot = t->slot, .reason = reason, .port = other->port,
+                                 .direction = t->reach ? ENGINE_OUTBOUND : ENGINE_INBOUND};
+    memcpy(event.address, other->ip, sizeof event.address);
+    event_push(e, &event);
+}
+
 static void fail(struct engine *e, struct tunnel *t, enum tls_reason reason)
 {
-    e->counters[COUNTER_tls_failed_no_certificate - 1 + (uint32_t)reason]++;
+    tell(e, t, reason);
     send_pending(e, t); /* the alert: the peer shall know why */
     tunnel_close(e, t, ECONNABORTED);
 }
@@ -187,6 +204,7 @@ static bool digest(struct engine *e, struct tunnel *t)
     if (t->state != TUNNEL_OPEN)
         return t->state != TUNNEL_DEAD;
     while ((got = tls_read(t->tls, e->tunnels.plain, H2_PACK_MAX)) > 0) {
+        t->greeted = true;
         if (h2_feed(&t->h2, e->tunnels.plain, (size_t)got) == 0)
             continue;
         COUNT(e, tunnel_broken);
@@ -197,9 +215,11 @@ static bool digest(struct engine *e, struct tunnel *t)
     }
     if (got == -EAGAIN)
         return true;
-    if (got != 0)
+    if (got == -ECONNABORTED)
+        tell(e, t, TLS_told);
+    else if (got != 0)
         COUNT(e, tunnel_broken);
-    tunnel_close(e, t, got == 0 ? 0 : EPROTO);
+    tunnel_close(e, t, (int)-got);
     return false;
 }
 
@@ -208,7 +228,7 @@ static void ended(struct engine *e, struct tunnel *t, int error)
     if (t->state == TUNNEL_OPEN)
         COUNT(e, tunnel_cut);
     else
-        COUNT(e, tls_failed_broken);
+        tell(e, t, TLS_broken);
     tunnel_close(e, t, error);
 }
 
@@ -371,6 +391,10 @@ struct tunnel *tunnel_dial(struct engine *e, uint32_t slot, struct name *peer, c
     if (!credential) {
         COUNT(e, tunnel_no_identity);
         return refuse(fd, ENOKEY);
+    }
+    if (reach_waits(e, slot, peer, to)) {
+        COUNT(e, tunnel_held_back);
+        return refuse(fd, ECONNABORTED);
     }
     struct tunnel *t = tunnel_new(e, fd, slot, credential, false, peer, use);
     struct reach *reach = t ? reach_join(e, t, peer, to) : NULL;

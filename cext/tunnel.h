@@ -33,6 +33,7 @@ struct tunnel {
     bool readable;
     bool full;   /* the socket takes no more now */
     bool paused; /* waits for a signature */
+    bool greeted; /* the other end has spoken HTTP/2: it accepts us */
     bool pinged; /* and has not answered yet */
     bool hangup;
 };

@@ -12,7 +12,7 @@ import os
 
 from mesh.aio.channel import Channel, ChannelClosed
 from mesh.forward import messages as say
-from mesh.forward.engine import Engine, EngineConfig, NeedPlan, NeedSignature, NeedSockets
+from mesh.forward.engine import Engine, EngineConfig, NeedPlan, NeedSignature, NeedSockets, TunnelRefused
 from mesh.model import Direction, Plan
 
 log = logging.getLogger("seine.worker")
@@ -192,6 +192,8 @@ class Carrier:
                 case NeedSignature(job=job, identity=identity, content=content):
                     if not self._say(say.Sign(job=job, identity=identity, content=content)):
                         self._engine.signed(job, b"")
+                case TunnelRefused():
+                    log.warning("%s", sentence_of(event))
                 case NeedPlan(connection=connection, address=address, port=port):
                     if not self._say(say.NeedPlan(connection=connection, address=address, port=port)):
                         self._engine.no_plan(connection)
@@ -235,6 +237,14 @@ class Carrier:
             self._loop.remove_reader(self._engine.fd)
             self._engine.close()
             self._engine = None
+
+
+def sentence_of(refused: TunnelRefused) -> str:
+    way = "to" if refused.direction is Direction.OUTBOUND else "from"
+    return (
+        f"slot {refused.slot}: no tunnel {way} {refused.address} port {refused.port}: {refused.reason}; "
+        "`seine identity` shows who we are and whom we believe"
+    )
 
 
 def _close_all(descriptors: list[int]) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "NeedSignature",
     "NeedSockets",
     "StatsError",
+    "TunnelRefused",
     "bucket_bounds_us",
     "read_counters",
     "read_series",
@@ -137,7 +138,17 @@ class NeedSignature(NamedTuple):
     content: bytes
 
 
-Event = NeedPlan | NeedSockets | NeedSignature
+class TunnelRefused(NamedTuple):
+    """The handshake of a tunnel failed, for this reason; to be logged. At most one a second of each reason."""
+
+    slot: int
+    direction: Direction
+    address: str
+    port: int
+    reason: str
+
+
+Event = NeedPlan | NeedSockets | NeedSignature | TunnelRefused
 
 
 class ConnectionInfo(NamedTuple):
@@ -385,6 +396,9 @@ def _event(event: Any) -> Event:
     if event.kind == lib.ENGINE_NEED_SOCKETS:
         return NeedSockets(event.slot, event.family, event.missing)
     address = unpack_address(bytes(event.address))
+    if event.kind == lib.ENGINE_TUNNEL_REFUSED:
+        reason = ffi.string(lib.engine_tls_reason(event.reason)).decode()
+        return TunnelRefused(event.slot, Direction(event.direction), address, event.port, reason)
     return NeedPlan(event.connection, event.slot, Direction(event.direction), address, event.port)
 
 

@@ -13,6 +13,7 @@ import h2.settings
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mesh.forward.engine import TunnelRefused
 from mesh.model import Direction, Mtls
 from tests.engine.http2 import Http2, Secured, context, fields
 from tests.engine.pair import CLIENT, HERE, SERVER, Pair
@@ -209,6 +210,8 @@ def test_a_client_with_a_bad_certificate_is_refused_with_its_own_reason(pair: Pa
         end.handshake()
         Http2(end, client=True).wait(h2.events.RemoteSettingsChanged)
     pair.destination.wait_for(**{f"tls_failed_{reason}": 1})
+    (told,) = (event for event in pair.destination.events if isinstance(event, TunnelRefused))
+    assert (told.slot, told.direction, told.address) == (SLOT, Direction.INBOUND, HERE)
     undisturbed(pair, client, app)
 
 
@@ -354,3 +357,18 @@ def test_a_server_that_goes_away_is_dialled_anew(pair: Pair) -> None:
     end.secured.sock.close()
     assert client.is_reset()
     assert pair.source.count("tunnel_cut") == 1
+
+
+def test_after_a_refusal_the_next_handshake_waits_and_trust_ends_the_wait(pair: Pair) -> None:
+    pair.destination.trust(denied=(CLIENT,))
+    server = pair.serve()
+    assert pair.source.client().is_reset()
+    dialled = pair.source.count("tunnels_dialled")
+    assert all(pair.source.client().is_reset() for _ in range(20))
+    assert pair.source.count("tunnels_dialled") == dialled
+    assert pair.source.count("tunnel_held_back") >= 20
+    pair.destination.trust()
+    pair.source.trust()
+    client = pair.source.client()
+    client.send(b"x")
+    assert server.accept().receive(1) == b"x"
