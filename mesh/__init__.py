@@ -19,6 +19,7 @@ Around them:
     node         namespaces and routing tables by netlink
     identity     SPIFFE ids, certificates and the authority they come from, its rotation
     control      objects -> snapshot -> plans; pure
+    credentials  the node's certificates and signatures, put together from settings
     enrolment    brings the kernel and the workers to what the snapshot says
     drains       ends connections that go past the mesh, on request
     node_routes  keeps the routes to other nodes' pods

@@ -27,6 +27,7 @@ from mesh.announce import Announcement
 from mesh.capture import Kernel, cgroup2_root, pin_root
 from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig, Switch
+from mesh.credentials import Credentials
 from mesh.enrolment import Enrolment
 from mesh.forward.engine import stats_bytes
 from mesh.forward.fleet import Fleet
@@ -109,11 +110,12 @@ class Agent:
     def __init__(self, config: AgentConfig, kernel: Kernel) -> None:
         self.config, self.kernel = config, kernel
         self.factory = SocketFactory()
-        self.fleet = Fleet(welcome(config), self.factory.sockets, kernel.heartbeat_fd)
+        self.fleet = Fleet(welcome(config), self.factory.sockets, self._sign, kernel.heartbeat_fd)
+        self.credentials = Credentials(config, self.fleet)
         self.supervisor = Supervisor(
             config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic
         )
-        self.enrolment = Enrolment(config, kernel, self.factory, self.fleet)
+        self.enrolment = Enrolment(config, kernel, self.factory, self.fleet, self.credentials.certified)
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
         self.announcement = Announcement(config, self.enrolment, self.watch, lambda: self.snapshot is not None)
         self.routes = NodeRoutes(config)
@@ -138,7 +140,7 @@ class Agent:
         with self._meet_workers():
             await self.supervisor.adopt()
             duties = [self.supervisor.run(), self._follow(), self._reconcile(), self.watch.run(), self._observe()]
-            duties += [self.announcement.run(), self.routes.run()]
+            duties += [self.announcement.run(), self.routes.run(), self.credentials.keeper.run()]
             await run_until(stop, duties)
         await server.close()
         self.watch.drains.close()
@@ -162,6 +164,9 @@ class Agent:
         (self.config.run_dir / "admin.port").write_text(f"{port}\n")
         log.info("metrics on http://%s:%d/metrics", self.config.admin_address, port)
         return server
+
+    def _sign(self, identity: str, content: bytes) -> bytes:
+        return self.credentials.signer.sign(identity, content)
 
     def _unready(self) -> str:
         if self.snapshot is None:
@@ -187,6 +192,7 @@ class Agent:
             for warning in set(snapshot.warnings) - known:
                 log.warning("%s", warning)
             known = {*snapshot.errors, *snapshot.warnings}
+            await self.credentials.want(snapshot)
             await self.enrolment.apply(snapshot)
             self.routes.see(snapshot.hosts)
             self.report.see(snapshot)

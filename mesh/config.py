@@ -117,6 +117,15 @@ class AgentConfig:
     publish: str = setting(
         "", "path", "the file in which the other nodes read who is in the mesh here; empty: nobody is"
     )
+    identity_dir: Path = setting(
+        Path("/var/lib/seine/identity"), "path", "root key and denials; survives reboots, and nodes may share it"
+    )
+    certificate_seconds: float = setting(
+        86400.0, "s", "the field's 24 h: renewed after 12, so an authority may be away for half a day", 10, 7 * 86400
+    )
+    settle_seconds: float = setting(
+        10.0, "s", "each step of a root's rotation comes so long after nothing stands in its way any more", 0.1, 3600
+    )
     local_tunnel: Switch = setting(
         Switch.DISABLED, "enabled or disabled", "between two pods of a node the kernel proves who they are, in memory"
     )

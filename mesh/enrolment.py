@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -36,8 +36,17 @@ class Member(msgspec.Struct):
 
 
 class Enrolment:
-    def __init__(self, config: AgentConfig, kernel: Kernel, factory: SocketFactory, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        kernel: Kernel,
+        factory: SocketFactory,
+        fleet: Fleet,
+        certified: Callable[[str], bool],
+    ) -> None:
+        """`certified`: whether there is a certificate of that SPIFFE id."""
         self._config, self._kernel, self._factory, self._fleet = config, kernel, factory, fleet
+        self._certified = certified
         self._lock = asyncio.Lock()
         self.members: dict[str, Member] = {}  # by workload uid
         self.problems: dict[str, str] = {}  # uid -> why a pod that should be in is not
@@ -50,6 +59,7 @@ class Enrolment:
             wanted = {pod.workload.uid: pod for pod in snapshot.pods if pod.enrolled and not pod.refused}
             self.problems = {pod.workload.uid: pod.refused for pod in snapshot.pods if pod.refused}
             self._remove(uid for uid in list(self.members) if not self._stays(uid, wanted))
+            self._identify()
             entering = [member for pod in wanted.values() if (member := await self._prepare(pod))]
             self._compile(snapshot)
             for member in entering:
@@ -91,10 +101,27 @@ class Enrolment:
             source=pod.workload.id,
             addresses=pod.workload.addresses,
             opaque_ports=tuple(sorted(pod.opaque_ports)),
+            identity=self._name(pod),
             mtls=pod.mtls,
         )
         self._fleet.add_pod(ServedPod(told, pod.netns, listeners))
         return member
+
+    def _name(self, pod: Pod) -> str:
+        """Its SPIFFE id, once there is a certificate. It stays when that ends: then tunnels fail, and say why."""
+        name = pod.workload.identity(self._config.trust_domain)
+        member = self.members.get(pod.workload.uid)
+        served = self._fleet.pods.get(member.slot) if member else None
+        known = served is not None and served.told.identity == name
+        return name if known or self._certified(name) else ""
+
+    def _identify(self) -> None:
+        """Pods that are in get their identity when its first certificate comes later than they did."""
+        for member in self.members.values():
+            served = self._fleet.pods[member.slot]
+            if (name := self._name(member.pod)) != served.told.identity:
+                told = msgspec.structs.replace(served.told, identity=name)
+                self._fleet.add_pod(msgspec.structs.replace(served, told=told))
 
     def _refuse(self, uid: str, why: str) -> None:
         if self._told.get(uid) != why:

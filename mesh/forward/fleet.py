@@ -25,6 +25,7 @@ SHOW_SECONDS = 1.0
 
 PlanKey = tuple[str, int]
 MakeSockets = Callable[[str, int, int], Awaitable[list[int]]]  # netns path, family, count
+Sign = Callable[[str, bytes], bytes]  # SPIFFE id, content; a signature, empty when it is refused
 
 
 class ServedPod(msgspec.Struct):
@@ -53,9 +54,9 @@ class Member:
 
 
 class Fleet:
-    def __init__(self, welcome: say.Welcome, make_sockets: MakeSockets, heartbeat_fd: int) -> None:
+    def __init__(self, welcome: say.Welcome, make_sockets: MakeSockets, sign: Sign, heartbeat_fd: int) -> None:
         self._welcome = welcome
-        self._make_sockets = make_sockets
+        self._make_sockets, self._sign = make_sockets, sign
         self._heartbeat_fd = heartbeat_fd
         self._tasks: set[asyncio.Task[None]] = set()
         self._complete = False  # after a start: pods and plans are not all known yet, nobody may drop anything
@@ -66,6 +67,8 @@ class Fleet:
         self.pods: dict[int, ServedPod] = {}
         self.plans: dict[PlanKey, Plan] = {}
         self.sources: dict[str, Source] = {}  # by address
+        self.trust: say.SetTrust | None = None
+        self.identities: dict[str, say.Identity] = {}  # by name
         self.inherited: dict[int, tuple[int, list[int]]] = {}  # slot -> netns cookie, listeners of living workers
 
     # --- what the workers should serve
@@ -105,6 +108,21 @@ class Fleet:
             for member in self.members.values():
                 member.say(say.SetSources(known=known, gone=gone))
 
+    def set_trust(self, domain: str, roots: tuple[bytes, ...], denied: tuple[str, ...]) -> None:
+        self.trust = say.SetTrust(domain=domain, roots=roots, denied=denied)
+        for member in self.members.values():
+            member.say(self.trust)
+
+    def set_identities(self, chains: Mapping[str, tuple[bytes, ...]]) -> None:
+        """Certificates as DER, leaf first, by SPIFFE id. Tells every worker the difference."""
+        now = {name: say.Identity(name=name, chain=chain) for name, chain in chains.items()}
+        known = tuple(identity for name, identity in now.items() if self.identities.get(name) != identity)
+        gone = tuple(self.identities.keys() - now.keys())
+        self.identities = now
+        if known or gone:
+            for member in self.members.values():
+                member.say(say.SetIdentities(known=known, gone=gone))
+
     # --- conversations
 
     async def converse(self, channel: Channel, stats_of: Callable[[int], int]) -> None:
@@ -121,6 +139,7 @@ class Fleet:
             while True:
                 message, _ = await _receive(channel)
                 self._answer(member, message)
+                await asyncio.sleep(0)  # what a worker has sent at once must not keep the loop from everybody else
         except (ChannelClosed, msgspec.DecodeError) as end:
             log.info("worker %s left: %s", member.worker if member else "?", end)
         finally:
@@ -144,6 +163,10 @@ class Fleet:
         stats = stats_of(hello.worker)
         member.say(self._welcome, [stats, self._heartbeat_fd])
         os.close(stats)
+        if self.trust is not None:
+            member.say(self.trust)
+        if self.identities:
+            member.say(say.SetIdentities(known=tuple(self.identities.values())))
         for pod in self.pods.values():
             member.say(pod.told, pod.listeners)
         _say_plans(member, tuple(self.plans.values()))
@@ -185,6 +208,8 @@ class Fleet:
             case say.Carried():
                 if member.carried and not member.carried.done():
                     member.carried.set_result(message)
+            case say.Sign(job=job, identity=identity, content=content):
+                member.say(say.Signed(job=job, signature=self._sign(identity, content)))
             case say.NeedPlan() if not self._planned:
                 member.unplanned.append(message)
             case say.NeedPlan(connection=connection, address=address, port=port):

@@ -60,7 +60,8 @@ class Mesh:
         self.lab, self.manifests, self.node = lab, manifests, node.name if node else lab.name
         self.mark = self.node  # every process of this agent, and no other's, carries it
         self._entering = node.entering() if node else spawn.interruptible
-        self.settings = HASTE | {f"SEINE_{key.upper()}": str(value) for key, value in settings.items()}
+        own = {"SEINE_IDENTITY_DIR": str(lab.directory / "identity")}  # one for all nodes of the lab, gone with it
+        self.settings = HASTE | own | {f"SEINE_{key.upper()}": str(value) for key, value in settings.items()}
         self.run_dir = leftovers.RUN / self.node
         self.process: spawn.Process | None = None
         self.logs: list[Path] = []

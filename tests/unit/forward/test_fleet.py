@@ -67,8 +67,12 @@ class FakeWorker:
         return say.decode_from_agent(payload)
 
 
+def sign(name: str, content: bytes) -> bytes:
+    return name.encode() + content
+
+
 def make_fleet(sockets: MakeSockets = two_sockets) -> Fleet:
-    return Fleet(WELCOME, sockets, os.open("/dev/null", os.O_RDONLY))
+    return Fleet(WELCOME, sockets, sign, os.open("/dev/null", os.O_RDONLY))
 
 
 def test_a_worker_that_comes_late_is_told_everything_and_then_that_this_is_all() -> None:
@@ -157,6 +161,72 @@ def test_an_unknown_destination_passes_through_and_a_known_one_gets_its_plan() -
         assert await worker.hear() == say.SetPlans(plans=(plan,))
         worker.tell(say.NeedPlan(connection=2, address="10.0.0.8", port=8080))
         assert await worker.hear() == say.NoPlan(connection=2)
+
+    play(scenario)
+
+
+def test_a_worker_learns_whom_to_believe_and_who_it_may_be_before_it_learns_of_pods() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        fleet.add_pod(served(3))
+        fleet.set_trust("cluster.local", (b"root",), ("abcd",))
+        fleet.set_identities({"web": (b"leaf", b"middle")})
+        worker = FakeWorker(fleet)
+        assert isinstance(await worker.hear(), say.Welcome)
+        assert await worker.hear() == say.SetTrust(domain="cluster.local", roots=(b"root",), denied=("abcd",))
+        assert await worker.hear() == say.SetIdentities(known=(say.Identity(name="web", chain=(b"leaf", b"middle")),))
+        assert isinstance(await worker.hear(), say.AddPod)
+
+    play(scenario)
+
+
+def test_only_the_difference_of_identities_is_told() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        worker = FakeWorker(fleet)
+        await worker.hear()
+        fleet.set_identities({"web": (b"1",), "db": (b"2",)})
+        fleet.set_identities({"web": (b"1",), "db": (b"2",)})
+        fleet.set_identities({"web": (b"3",)})
+        fleet.set_trust("cluster.local", (b"root",), ())
+        first, second, third = [await worker.hear() for _ in range(3)]
+        web, db, new = (
+            say.Identity(name=name, chain=(chain,)) for name, chain in (("web", b"1"), ("db", b"2"), ("web", b"3"))
+        )
+        assert first == say.SetIdentities(known=(web, db))
+        assert second == say.SetIdentities(known=(new,), gone=("db",))
+        assert third == say.SetTrust(domain="cluster.local", roots=(b"root",))
+
+    play(scenario)
+
+
+def test_a_handshake_is_signed_for_whoever_asks() -> None:
+    async def scenario() -> None:
+        worker = FakeWorker(make_fleet())
+        await worker.hear()
+        worker.tell(say.Sign(job=7, identity="web", content=b"hash"))
+        assert await worker.hear() == say.Signed(job=7, signature=b"webhash")
+
+    play(scenario)
+
+
+def test_a_worker_that_asks_without_end_keeps_nobody_else_from_the_loop() -> None:
+    asked: list[str] = []
+
+    def count(name: str, content: bytes) -> bytes:
+        asked.append(name)
+        return content
+
+    async def scenario() -> None:
+        fleet = Fleet(WELCOME, two_sockets, count, os.open("/dev/null", os.O_RDONLY))
+        greedy, other = FakeWorker(fleet), FakeWorker(fleet, 1)
+        await greedy.hear()
+        await other.hear()
+        for job in range(1000):
+            greedy.tell(say.Sign(job=job, identity="greedy", content=b"x"))
+        other.tell(say.Sign(job=1, identity="other", content=b"x"))
+        await other.hear()
+        assert len(asked) < 100
 
     play(scenario)
 

@@ -32,7 +32,7 @@ class Bench(Supervisor):
     def __init__(self, run_dir: Path, clock: FakeClock) -> None:
         self.heartbeat = os.memfd_create("heartbeat")
         os.ftruncate(self.heartbeat, mmap.PAGESIZE)
-        self.fleet = Fleet(None, None, self.heartbeat)  # type: ignore[arg-type]
+        self.fleet = Fleet(None, None, None, self.heartbeat)  # type: ignore[arg-type]
         super().__init__(run_dir, 2, 65532, self.fleet, self.heartbeat, clock)
         self.started: list[int] = []
         self.killed: list[int] = []
