@@ -18,6 +18,7 @@ from mesh.capture import PODS_MAX, Kernel, KernelError
 from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig, Switch
 from mesh.control import compile_destinations, compile_peers, compile_plans, compile_sources
+from mesh.control.baggage import describe
 from mesh.forward.fleet import Fleet, ServedPod
 from mesh.forward.messages import AddPod
 from mesh.model import Direction, Pod, Snapshot
@@ -103,6 +104,7 @@ class Enrolment:
             opaque_ports=tuple(sorted(pod.opaque_ports)),
             identity=self._name(pod),
             mtls=pod.mtls,
+            baggage=describe(pod.workload),
         )
         self._fleet.add_pod(ServedPod(told, pod.netns, listeners))
         return member
