@@ -1,4 +1,4 @@
-"""python -m tests.bench http1|tcp|connect|memory: measure, print a table, and one line of JSON at the end.
+"""python -m tests.bench NAME: measure, print a table, and one line of JSON at the end.
 
 Exit status 0: everything asked for was measured, and every figure is proven by its peer's own counter; 1: something was
 not. A missed bar is no failure of the measurement.
@@ -19,14 +19,18 @@ from rich.console import Console
 
 from tests.bench.bench import Bench
 from tests.bench.connect import Connect
+from tests.bench.handshake import Handshake
 from tests.bench.http1 import Http1
 from tests.bench.memory import Memory
+from tests.bench.mtls import Mtls
+from tests.bench.mtls_bulk import MtlsBulk
 from tests.bench.report import show
 from tests.bench.run import Run
 from tests.bench.tcp import Tcp
 from tests.kit.lab import Lab
 
-BENCHES: dict[str, type[Bench]] = {kind.name: kind for kind in (Http1, Tcp, Connect, Memory)}
+KINDS: tuple[type[Bench], ...] = (Http1, Tcp, Connect, Memory, Mtls, MtlsBulk, Handshake)
+BENCHES = {kind.name: kind for kind in KINDS}
 ROUNDS, QUICK_ROUNDS = 7, 3
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.kit.lab import Pod
 
 HTTP_PORT, STATUS_PORT, STREAM_PORT = 80, 8081, 9000
+CONNECTIONS, REQUESTS = 0, 2  # where stub_status has them
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -28,6 +29,10 @@ class App:
         """Requests or connections that reached it, by its own count."""
         raise NotImplementedError
 
+    def connections(self) -> int:
+        """Connections that reached it."""
+        raise NotImplementedError
+
 
 class Nginx(App):
     def __init__(self, pod: Pod) -> None:
@@ -40,9 +45,15 @@ class Nginx(App):
         self._asked = 0
 
     def carried(self) -> int:
+        return self._counted(REQUESTS)
+
+    def connections(self) -> int:
+        return self._counted(CONNECTIONS)
+
+    def _counted(self, field: int) -> int:
         """stub_status counts the asking too."""
         self._asked += 1
-        return stub_status(self.pod, f"http://127.0.0.1:{STATUS_PORT}/") - self._asked
+        return stub_status(self.pod, f"http://127.0.0.1:{STATUS_PORT}/", field) - self._asked
 
 
 class Stream(App):
@@ -55,9 +66,12 @@ class Stream(App):
         pod.wait_listening(STREAM_PORT)
 
     def carried(self) -> int:
+        return self.connections()
+
+    def connections(self) -> int:
         return int(self._count.read_text() or 0)
 
 
-def stub_status(pod: Pod, url: str) -> int:
-    """The third number of nginx's stub_status: requests."""
-    return int(pod.run(["curl", "-s", "--max-time", "5", url]).stdout.splitlines()[2].split()[2])
+def stub_status(pod: Pod, url: str, field: int = REQUESTS) -> int:
+    """One of the numbers of nginx's stub_status."""
+    return int(pod.run(["curl", "-s", "--max-time", "5", url]).stdout.splitlines()[2].split()[field])

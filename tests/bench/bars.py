@@ -46,6 +46,17 @@ HTTP1 = (
 )
 TCP = (Bar("bulk_vs_haproxy", Side.AT_LEAST, 1.0, "opaque bytes/s, Seine / HAProxy TCP mode"),)
 CONNECT = (Bar("conns_vs_envoy", Side.AT_LEAST, 1.5, "new connections/s, Seine / Envoy"),)
+MTLS = (
+    Bar("cpu_vs_haproxy", Side.AT_MOST, 0.45, "CPU per request of both proxies over mutual TLS, Seine / HAProxy pair"),
+    Bar("cpu_vs_envoy", Side.AT_MOST, 0.18, "CPU per request of both proxies over mutual TLS, Seine / Envoy pair"),
+    Bar("rps_vs_haproxy", Side.AT_LEAST, 1.8, "requests/s over mutual TLS, Seine / HAProxy pair"),
+    Bar("added_p50_vs_envoy", Side.AT_MOST, 0.35, "median latency added at the fixed rate, Seine / Envoy pair"),
+)
+MTLS_BULK = (
+    Bar("bulk_vs_haproxy", Side.AT_LEAST, 1.0, "opaque bytes/s over mutual TLS, Seine / HAProxy pair in TCP mode"),
+    Bar("small_p50_vs_haproxy", Side.AT_MOST, 0.2, "median of small requests beside bulk, Seine / HAProxy pair"),
+)
+HANDSHAKE = (Bar("first_vs_envoy", Side.AT_MOST, 1.0, "first request to a new destination, Seine / Envoy pair"),)
 MEMORY = (
     Bar("idle_mib", Side.AT_MOST, 150, "PSS of agent and workers, idle, MiB"),
     Bar("per_connection_kib", Side.AT_MOST, 16, "per idle captured connection beyond direct, KiB"),

@@ -29,6 +29,7 @@ class Bench(ABC):
     peers: tuple[str, ...]
     quick_peers: tuple[str, ...] = ("envoy", "direct", "seine", "haproxy")
     modes: tuple[Mode, ...] = (Mode.HTTP,)
+    nodes: int = 1  # 2: the client's pod on one, the servers' on another, with a wire between
     bars: tuple[Bar, ...]
     columns: tuple[Column, ...]
 

@@ -1,7 +1,7 @@
 """HTTP/1.1 over 32 kept connections: saturation by wrk, then a fixed rate by h2load; CPU of both.
 
-The fixed rate is 20 % of Envoy's saturation in this run's first round, which is why Envoy has the first turn; it is the
-same for everybody. The latency that a peer adds is its median minus the direct run's of the same round.
+The fixed rate is 20 % of Envoy's saturation in this run's first round, which is why Envoy is the first of the peers; it
+is the same for everybody. The latency that a peer adds is its median minus the direct run's of the same round.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ NOISE_US = 1.0  # smallest added latency that a ratio is made of
 
 class Http1(Bench):
     name = "http1"
-    peers = ("envoy", "direct", "seine", "haproxy", "nginx", "seine_shortcut", "kernel")
-    bars = bars.HTTP1
+    peers: tuple[str, ...] = ("envoy", "direct", "seine", "haproxy", "nginx", "seine_shortcut", "kernel")
+    bars: tuple[bars.Bar, ...] = bars.HTTP1
     columns = (
         Column("rps", "requests/s"),
         Column("p50_us", "p50 us"),
@@ -62,7 +62,7 @@ class Http1(Bench):
     def _rate(self, peer: str, saturation: float) -> float:
         """The first turn of the run decides: it is Envoy's, unless Envoy is not there or failed."""
         if not self.rate:
-            self.rate = FIXED_SHARE * saturation if peer == "envoy" else FALLBACK_RATE
+            self.rate = FIXED_SHARE * saturation if peer == self.peers[0] else FALLBACK_RATE
         return self.rate
 
     def ratios(self, found: Round) -> dict[str, float]:
@@ -72,13 +72,15 @@ class Http1(Bench):
                 "cpu_vs_envoy": divided(found, "seine", "envoy", "process_us"),
                 "rps_vs_envoy": divided(found, "seine", "envoy", "rps"),
                 "shortcut_rps_vs_direct": divided(found, "seine_shortcut", "direct", "rps"),
-                "added_p50_vs_envoy": self._added(found),
+                "added_p50_vs_envoy": added(found, "seine", "envoy"),
                 "kernel_rps_vs_direct": divided(found, "kernel", "direct", "rps"),
             }
         )
 
-    def _added(self, found: Round) -> float | None:
-        if not {"seine", "envoy", "direct"} <= found.keys():
-            return None
-        seine, envoy = (found[name]["fixed_p50_us"] - found["direct"]["fixed_p50_us"] for name in ("seine", "envoy"))
-        return max(seine, 0.0) / max(envoy, NOISE_US)
+
+def added(found: Round, above: str, below: str) -> float | None:
+    """What one adds to the direct run's median at the fixed rate, divided by what the other does."""
+    if not {above, below, "direct"} <= found.keys():
+        return None
+    over, under = (found[name]["fixed_p50_us"] - found["direct"]["fixed_p50_us"] for name in (above, below))
+    return max(over, 0.0) / max(under, NOISE_US)

@@ -68,12 +68,12 @@ def warm_up(pod: Pod, url: str, requests: int) -> None:
     output(pod, ["h2load", "--h1", "-t1", f"-c{CONNECTIONS}", f"-n{requests}", url], SLACK_S)
 
 
-def h2load(pod: Pod, url: str, seconds: float, *, rate: float, log: Path) -> Load:
-    """`rate` requests/s in all, over CONNECTIONS connections whose timers are spread over 1/rate."""
-    total = int(rate * seconds) // CONNECTIONS * CONNECTIONS
+def h2load(pod: Pod, url: str, seconds: float, *, rate: float, log: Path, connections: int = CONNECTIONS) -> Load:
+    """`rate` requests/s in all, over connections whose timers are spread over 1/rate."""
+    total = int(rate * seconds) // connections * connections
     opened_per_ms = max(1, round(rate / 1000))
     log.unlink(missing_ok=True)  # it appends
-    argv = ["h2load", "--h1", "-t1", f"-c{CONNECTIONS}", f"-n{total}", f"--rps={rate / CONNECTIONS:.3f}"]
+    argv = ["h2load", "--h1", "-t1", f"-c{connections}", f"-n{total}", f"--rps={rate / connections:.3f}"]
     argv += [f"-r{opened_per_ms}", "--rate-period=1ms", f"--log-file={log}", url]
     output(pod, argv, seconds + SLACK_S)
     found = parse_h2load(log.read_text(), total)

@@ -27,8 +27,12 @@ THREADS = 2  # of every proxy: what Seine has by default
 
 
 class Mode(StrEnum):
+    """What is served: HTTP; bytes; both in one pod, to see what one does to the other; HTTP in several pods."""
+
     HTTP = "http"
     TCP = "tcp"
+    MIXED = "mixed"
+    MANY = "many"
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,20 @@ class Place:
 
     peer: str  # its folder's name
     client: Pod
-    server: Pod
-    app: App
+    apps: tuple[App, ...]  # one per server pod
     mode: Mode
     vip: str  # a Service address of its own that leads nowhere unless the peer makes it
     node: str  # unique name of this run's node
+    web: App | None = None  # MIXED: the second one in the first server's pod
     threads: int = THREADS
+
+    @property
+    def app(self) -> App:
+        return self.apps[0]
+
+    @property
+    def server(self) -> Pod:
+        return self.app.pod
 
     @property
     def directory(self) -> Path:
@@ -57,7 +69,7 @@ class _Config(string.Template):
 class Peer(ABC):
     """One proxy in one place. `start` returns when it carries; after `stop` it is gone and may be started again."""
 
-    modes: frozenset[Mode] = frozenset(Mode)
+    modes: frozenset[Mode] = frozenset({Mode.HTTP, Mode.TCP})
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -70,9 +82,17 @@ class Peer(ABC):
     def address(self) -> tuple[str, int]:
         """What the client calls."""
 
+    def addresses(self) -> list[tuple[str, int]]:
+        """MANY: the same for every server pod."""
+        return [self.address()]
+
+    def web_address(self) -> tuple[str, int]:
+        """MIXED: what the client calls for small requests."""
+        raise NotImplementedError
+
     @abstractmethod
     def carried(self) -> int:
-        """Requests (HTTP) or connections (TCP) since start, by the peer's own counter."""
+        """Requests (HTTP, MANY) or connections (TCP, MIXED) since start, by the peer's own counter."""
 
     def version(self) -> str:
         """As it tells itself; empty when there is nothing to tell."""
@@ -87,20 +107,23 @@ class Peer(ABC):
             self.running.stop()
         self.running = None
 
-    def configured(self, name: str) -> Path:
-        """A file of the peer's own folder with its @{names} filled in."""
+    def configured(self, name: str, pod: Pod | None = None) -> Path:
+        """A file of the peer's own folder with its @{names} filled in, for a program in that pod (the client's)."""
         place, folder = self.place, Path(inspect.getfile(type(self))).parent
+        directory = (pod or place.client).directory
         host, port = self.address()
         text = _Config((folder / name).read_text()).substitute(
-            directory=place.directory,
+            directory=directory,
+            pki=place.directory,
             threads=place.threads,
             host=host,
             port=port,
             server=place.server.ip,
             server_port=place.app.port,
+            web_port=place.web.port if place.web else 0,
             vip=place.vip,
         )
-        target = place.directory / name
+        target = directory / name
         target.write_text(text)
         return target
 

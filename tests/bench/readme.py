@@ -15,7 +15,15 @@ from tests.bench import bars
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-BARS = {"http1": bars.HTTP1, "tcp": bars.TCP, "connect": bars.CONNECT, "memory": bars.MEMORY}
+BARS = {
+    "http1": bars.HTTP1,
+    "tcp": bars.TCP,
+    "connect": bars.CONNECT,
+    "memory": bars.MEMORY,
+    "mtls": bars.MTLS,
+    "mtls-bulk": bars.MTLS_BULK,
+    "handshake": bars.HANDSHAKE,
+}
 PEERS = ("envoy", "haproxy", "nginx")
 # bench -> columns: name in the results, heading, format
 FIGURES = {

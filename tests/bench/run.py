@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tests.bench import app, machine
@@ -19,10 +20,12 @@ from tests.bench.peer import Mode, Peer, Place, folders, load
 from tests.bench.report import Result
 from tests.bench.stats import turns
 from tests.kit.lab import Lab
+from tests.kit.network import Node
 
 Say = Callable[[str], None]
 EXPECTED = (LoadError, TimeoutError, OSError, RuntimeError, subprocess.SubprocessError)
 STRIKES = 2
+SERVERS = 8  # pods of a MANY place: enough for a median in one turn
 QUICK_S = 43.0  # `--quick` ends within 45 s, and removing the lab takes one
 
 
@@ -81,10 +84,23 @@ class Run:
                     self.say(f"making pods for {name} ({mode})")
                     self.places[name, mode] = kind(self._place(name, mode))
 
+    @cached_property
+    def nodes(self) -> tuple[Node, Node]:
+        """The client's and the servers'."""
+        if self.bench.nodes == 1:
+            return self.lab.node, self.lab.node
+        return self.lab.make_node("a"), self.lab.make_node("b")
+
     def _place(self, name: str, mode: Mode) -> Place:
-        client, server = (self.lab.pod(f"{name.replace('_', '-')}-{mode}-{role}") for role in ("client", "server"))
-        serving = app.Nginx(server) if mode is Mode.HTTP else app.Stream(server)
-        return Place(name, client, server, serving, mode, self.lab.vip()[0], self.lab.name)
+        near, far = self.nodes
+        prefix = f"{name.replace('_', '-')}-{mode}"
+        client = self.lab.pod(f"{prefix}-client", node=near)
+        roles = [f"server-{number}" for number in range(SERVERS)] if mode is Mode.MANY else ["server"]
+        servers = [self.lab.pod(f"{prefix}-{role}", node=far) for role in roles]
+        kind = app.Nginx if mode in (Mode.HTTP, Mode.MANY) else app.Stream
+        apps = tuple(kind(server) for server in servers)
+        web = app.Nginx(servers[0]) if mode is Mode.MIXED else None
+        return Place(name, client, apps, mode, self.lab.vip()[0], self.lab.name, web)
 
     def _turn(self, name: str, found: Round, result: Result) -> None:
         sample: Sample = {}

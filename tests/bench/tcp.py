@@ -15,6 +15,31 @@ from tests.bench.peer import Mode, Peer
 STREAMS = 4  # two per proxy thread
 
 
+def drinking(peer: Peer, connections: int, seconds: float) -> list[str]:
+    """The client's command."""
+    host, port = peer.address()
+    argv = [sys.executable, str(ROOT / "tests/bench/stream.py"), "drink", host, str(port)]
+    return [*argv, str(connections), str(seconds)]
+
+
+def bulk(peer: Peer, seconds: float) -> Sample:
+    """Of a running peer."""
+    moved = {"bytes": 0.0, "seconds": 1.0}
+
+    def drive() -> Load:
+        argv = drinking(peer, STREAMS, seconds)
+        moved.update(json.loads(output(peer.place.client, argv, seconds + SLACK_S)))
+        return Load(STREAMS, moved["seconds"], 0, 0)
+
+    _, cost = costed(peer, drive, 0)
+    megabytes = moved["whole_bytes"] / 1e6
+    return {
+        "bytes_per_s": moved["bytes"] / moved["seconds"],
+        "process_us_per_mb": cost.process_us * STREAMS / megabytes,
+        "busy_us_per_mb": cost.busy_us * STREAMS / megabytes,
+    }
+
+
 class Tcp(Bench):
     name = "tcp"
     peers = ("envoy", "direct", "seine", "haproxy", "haproxy_64k", "seine_shortcut")
@@ -31,23 +56,8 @@ class Tcp(Bench):
         self.seconds = 1 if quick else 4
 
     def turn(self, peer: Peer) -> Sample:
-        moved = {"bytes": 0.0, "seconds": 1.0}
-
-        def drive() -> Load:
-            host, port = peer.address()
-            argv = [sys.executable, str(ROOT / "tests/bench/stream.py"), "drink", host, str(port)]
-            argv += [str(STREAMS), str(self.seconds)]
-            moved.update(json.loads(output(peer.place.client, argv, self.seconds + SLACK_S)))
-            return Load(STREAMS, moved["seconds"], 0, 0)
-
         with running(peer):
-            _, cost = costed(peer, drive, 0)
-        megabytes = moved["whole_bytes"] / 1e6
-        return {
-            "bytes_per_s": moved["bytes"] / moved["seconds"],
-            "process_us_per_mb": cost.process_us * STREAMS / megabytes,
-            "busy_us_per_mb": cost.busy_us * STREAMS / megabytes,
-        }
+            return bulk(peer, self.seconds)
 
     def ratios(self, found: Round) -> dict[str, float]:
         return present({"bulk_vs_haproxy": divided(found, "seine", "haproxy", "bytes_per_s")})

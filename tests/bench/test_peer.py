@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.__main__ import BENCHES
 from tests.bench.bench import Bench
 from tests.bench.connect import Connect
 from tests.bench.http1 import Http1
 from tests.bench.memory import Memory
+from tests.bench.mtls import Mtls
 from tests.bench.peer import Mode, Peer, folders, load
 from tests.bench.run import kinds
 from tests.bench.tcp import Tcp
@@ -30,7 +32,7 @@ def elsewhere(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", [Http1, Tcp, Connect, Memory])
+@pytest.mark.parametrize("kind", BENCHES.values())
 def test_every_peer_of_a_bench_exists_and_speaks_its_mode(kind: type[Bench]) -> None:
     bench = kind(quick=False)
     for peer in kinds(bench, [], None).values():
@@ -38,15 +40,15 @@ def test_every_peer_of_a_bench_exists_and_speaks_its_mode(kind: type[Bench]) -> 
         assert peer.modes & set(bench.modes)
 
 
-@pytest.mark.parametrize("kind", [Http1, Tcp, Connect, Memory])
+@pytest.mark.parametrize("kind", [Http1, Tcp, Connect, Memory, Mtls])
 def test_envoy_has_the_first_turn_because_it_sets_the_rate(kind: type[Bench]) -> None:
-    assert next(iter(kinds(kind(quick=True), [], None))) == "envoy"
+    assert next(iter(kinds(kind(quick=True), [], None))) in ("envoy", "envoy_pair")
 
 
 def test_a_folder_from_elsewhere_is_one_more_peer(elsewhere: Path) -> None:
     found = kinds(Http1(quick=True), [elsewhere], None)
     assert list(found)[-1] == "other"
-    assert found["other"].modes == set(Mode)
+    assert found["other"].modes == {Mode.HTTP, Mode.TCP}
 
 
 def test_a_folder_must_define_one_peer(elsewhere: Path) -> None:
@@ -61,5 +63,5 @@ def test_only_picks_among_them(elsewhere: Path) -> None:
 
 
 def test_each_proxy_comes_with_its_configuration() -> None:
-    for name in ("envoy", "haproxy", "nginx"):
+    for name in ("envoy", "haproxy", "nginx", "envoy_pair", "haproxy_pair"):
         assert len(list(folders()[name].iterdir())) >= 2

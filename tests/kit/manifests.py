@@ -64,6 +64,7 @@ class Manifests:
         pod: Pod,
         enrolled: bool | None = True,
         namespace: str = "default",
+        service_account: str = "default",
         fail: str = "",
         skip_inbound: Ports = (),
         skip_outbound: Ports = (),
@@ -89,7 +90,7 @@ class Manifests:
             },
             "spec": {
                 "nodeName": pod.node.name,
-                "serviceAccountName": "default",
+                "serviceAccountName": service_account,
                 "hostNetwork": isinstance(pod, HostPod),
                 "containers": [{"name": "app", "image": "app"}],
             },

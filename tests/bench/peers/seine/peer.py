@@ -60,8 +60,12 @@ class Seine(Peer):
         return int(samples.value("seine_requests_total", direction="outbound", source_workload=client.name))
 
     def version(self) -> str:
-        done = subprocess.run([COMMAND, "version"], capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.splitlines()[0].rpartition(" ")[2]
+        return version()
 
     def stop(self) -> None:
         self.mesh.stop()
+
+
+def version() -> str:
+    done = subprocess.run([COMMAND, "version"], capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.splitlines()[0].rpartition(" ")[2]
