@@ -475,6 +475,18 @@ static inline struct leg *server_of(struct session *s)
     return s->dial.up ? &s->dial.up->leg : NULL;
 }
 
+/* A connection that is in the target's pod already, because it came in to it or the pod calls itself, stays there. */
+static inline bool goes_by_tunnel(const struct session *s, const struct target *target)
+{
+    return target->peer && s->direction == ENGINE_OUTBOUND && target->slot != (int32_t)s->slot;
+}
+
+/* The slot of the pod whose sockets it is dialled with. */
+static inline uint32_t dialled_in(const struct session *s, const struct target *target)
+{
+    return target->slot >= 0 && !goes_by_tunnel(s, target) ? (uint32_t)target->slot : s->slot;
+}
+
 static inline uint8_t security_of(const struct session *s)
 {
     return s->tunnelled || s->dial.secured ? SECURITY_MUTUAL_TLS : SECURITY_NONE;

@@ -218,12 +218,12 @@ static void dial_fresh(struct engine *e, struct session *s)
 {
     struct target *target = s->dial.target;
     struct endpoint_address to = tunnel_address(e, target);
-    struct tunnel *t = target->peer ? tunnel_find(e, s->slot, target->peer, &to) : NULL;
+    struct tunnel *t = goes_by_tunnel(s, target) ? tunnel_find(e, s->slot, target->peer, &to) : NULL;
     if (t) {
         dial_stream(e, s, t);
         return;
     }
-    struct pod *pod = pod_find(e, target->slot >= 0 ? (uint32_t)target->slot : s->slot);
+    struct pod *pod = pod_find(e, dialled_in(s, target));
     if (!pod) {
         COUNT(e, no_pod);
         dial_again(e, s);
@@ -258,7 +258,7 @@ void dial_begin(struct engine *e, struct session *s)
     d->tried[d->count++] = &target->load;
     d->target = target;
     d->endpoint = target->id;
-    d->secured = target->peer;
+    d->secured = goes_by_tunnel(s, target);
     target->load.pending++;
     if (s->exchange && (d->up = pool_take(e, s, target)))
         done(e, s);
@@ -300,12 +300,12 @@ static void dial_failed(struct engine *e, struct session *s, int error)
 void dial_with(struct engine *e, struct dial *d, int fd)
 {
     struct session *s = session_of(d);
-    if (d->target->peer) {
+    if (goes_by_tunnel(s, d->target)) {
         dial_tunnel(e, s, fd);
         return;
     }
     enter(e, d, DIAL_CONNECTING);
-    d->up = upstream_new(e, fd, d->target->slot >= 0 ? (uint32_t)d->target->slot : s->slot);
+    d->up = upstream_new(e, fd, dialled_in(s, d->target));
     if (!d->up) {
         dial_failed(e, s, ENOMEM);
         return;

@@ -1,9 +1,9 @@
 /* Connections to endpoints: made, kept between exchanges, closed.
  *
- * Idle ones wait by {client address, endpoint, where they were made}, newest first, so that an app sees on each of its
- * connections one client only and a burst's surplus is what grows old. Whatever epoll says of an idle one, an end or
- * bytes that nobody asked for, it is of no use any more. A pool lives as long as an upstream of it, in use or idle, so
- * that an exchange on the beaten track allocates nothing. */
+ * Idle ones wait by {client address, endpoint, where they were made, by tunnel or not}, newest first, so that an app
+ * sees on each of its connections one client only and a burst's surplus is what grows old. Whatever epoll says of an
+ * idle one, an end or bytes that nobody asked for, it is of no use any more. A pool lives as long as an upstream of it,
+ * in use or idle, so that an exchange on the beaten track allocates nothing. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +18,7 @@ struct pool_key {
     uint64_t endpoint;
     uint32_t made_in;
     uint16_t port;
-    uint16_t unused;
+    uint16_t secured; /* whoever is to be reached by tunnel is not reached by what was made before that was so */
 };
 
 _Static_assert(sizeof(struct pool_key) == 48, "the key has padding");
@@ -49,7 +49,8 @@ static struct pool_key key_of(const struct session *s, const struct target *targ
     struct pool_key key = {.endpoint = target->id};
     memcpy(key.source, s->peer.ip, 16);
     memcpy(key.ip, target->address.ip, 16);
-    key.made_in = target->slot >= 0 ? (uint32_t)target->slot : s->slot;
+    key.made_in = dialled_in(s, target);
+    key.secured = goes_by_tunnel(s, target);
     key.port = target->address.port ? target->address.port : s->asked.port;
     return key;
 }

@@ -105,8 +105,16 @@ void session_use(struct engine *e, struct session *s, struct plan *plan)
     }
 }
 
+/* What is asked for is known to the kernel, so somebody has a plan for it, and it may say "by tunnel": a pod that could
+ * does not go on in plaintext because we were not told in time. */
 static void pass_through(struct engine *e, struct session *s)
 {
+    const struct pod *pod = pod_find(e, s->slot);
+    if (s->direction == ENGINE_OUTBOUND && pod && pod->identity) {
+        COUNT(e, plan_missing);
+        session_give_up(e, s, FLAG_NR);
+        return;
+    }
     int32_t slot = s->direction == ENGINE_INBOUND ? (int32_t)s->slot : -1;
     struct plan *plan = plan_through(e, &s->asked, slot);
     if (!plan) {

@@ -44,6 +44,7 @@
     X(park_limited, 0) \
     X(park_timeout, 0) \
     X(passed_through, 0) \
+    X(plan_missing, 0) \
     X(wait_limited, 0) \
     X(wait_timeout, 0) \
     X(waited, 0) \

@@ -1,7 +1,8 @@
 """The worker's side of the conversation: the agent's words become engine commands, the engine's events become words.
 
-It decides nothing. While no agent is there, connections without a plan pass through to where they were going, and
-wanted sockets are asked for again at the next meeting.
+It decides nothing. While no agent is there, connections without a plan pass through to where they were going, but for
+those of pods with an identity, whose plan could have said "by tunnel": they end. Wanted sockets are asked for again at
+the next meeting.
 """
 
 from __future__ import annotations

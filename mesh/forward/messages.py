@@ -168,7 +168,7 @@ class Synced(Message, frozen=True):
 
 
 class NoPlan(Message, frozen=True):
-    """Answer to NeedPlan when nothing is known: pass through to the original destination."""
+    """Answer to NeedPlan when nothing is known: pass through to where it was going, from a pod without an identity."""
 
     connection: int
 

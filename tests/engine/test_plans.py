@@ -56,6 +56,19 @@ def test_no_plan_means_the_original_destination(rig: Rig) -> None:
     rig.engine.no_plan(12345)
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_pod_that_could_go_by_tunnel_does_not_go_on_without_a_plan(answered: bool) -> None:
+    with Rig(park_timeout_ms=20) as rig:
+        server = Server(rig)
+        rig.engine.add_pod(SLOT, 77, identity="spiffe://cluster.local/ns/shop/sa/client")
+        client = rig.client(server.address, server.port)
+        if answered:
+            rig.settle()
+            rig.engine.no_plan(rig.events[0].connection)  # type: ignore[union-attr]
+        assert client.is_reset()
+        assert (rig.count("plan_missing"), rig.count("passed_through")) == (1, 0)
+
+
 def test_nobody_answers_and_it_goes_to_the_original_destination() -> None:
     with Rig(park_timeout_ms=20) as rig:
         server = Server(rig)
