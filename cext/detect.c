@@ -131,7 +131,7 @@ static int server_name(struct cursor hello, char *name, size_t capacity)
     return 0;
 }
 
-/* The first handshake message, put together from its records (RFC 8446 5.1). 1: whole; 0: not for us; -1: more. */
+/* The first handshake message, put together from its records (RFC 8446 5.1). 1: whole; -1: more; -2: none. */
 static int collect(struct cursor all, uint8_t *message, size_t *length)
 {
     size_t have = 0, wanted = 4;
@@ -140,9 +140,9 @@ static int collect(struct cursor all, uint8_t *message, size_t *length)
         number(&all, 2);
         uint32_t record = number(&all, 2);
         if (all.bad)
-            return records < RECORDS_MAX ? -1 : 0;
+            return records < RECORDS_MAX ? -1 : -2;
         if (kind != HANDSHAKE || record == 0 || record > RECORD_MAX || records >= RECORDS_MAX)
-            return 0;
+            return -2;
         bool whole = record <= all.left;
         struct cursor fragment = part(&all, whole ? record : all.left);
         size_t some = fragment.left < HELLO_MAX - have ? fragment.left : HELLO_MAX - have;
@@ -151,7 +151,7 @@ static int collect(struct cursor all, uint8_t *message, size_t *length)
         if (have >= 4)
             wanted = 4 + ((size_t)message[1] << 16 | (size_t)message[2] << 8 | message[3]);
         if (wanted > HELLO_MAX)
-            return 0;
+            return -2;
         if (!whole && have < wanted)
             return -1;
     }
@@ -164,12 +164,12 @@ int detect_sni(const uint8_t *bytes, size_t length, char *name, size_t capacity)
     uint8_t message[HELLO_MAX];
     size_t size;
     int found = collect((struct cursor){bytes, length, false}, message, &size);
-    if (found <= 0)
+    if (found < 0)
         return found;
     struct cursor handshake = {message, size, false};
     uint32_t kind = number(&handshake, 1);
     struct cursor hello = part(&handshake, number(&handshake, 3));
     if (hello.bad || kind != 1)
-        return 0;
+        return -2;
     return server_name(hello, name, capacity);
 }

@@ -17,7 +17,7 @@ enum detected detect(const uint8_t *bytes, size_t length);
 
 /* The host_name of a ClientHello's server_name extension (RFC 6066 3), copied with a final NUL.
  * The hello may be spread over up to 32 records and have 16 KiB.
- * 1: found; 0: there is none, or the hello is malformed or beyond those bounds; -1: needs more bytes. */
+ * 1: found; 0: there is none; -1: needs more bytes; -2: it is no hello, or beyond those bounds. */
 int detect_sni(const uint8_t *bytes, size_t length, char *name, size_t capacity);
 
 #endif

@@ -37,8 +37,10 @@ void session_look(struct engine *e, struct session *s)
         found = DETECTED_HTTP1; /* declared: what is not HTTP is for its parser to refuse */
     char name[ENGINE_SNI_MAX];
     int sni = found == DETECTED_TLS ? detect_sni(block->bytes, block->end, name, sizeof name) : 0;
-    if (sni < 0 && more)
+    if (sni == -1 && more)
         return;
+    if (sni < 0 && s->plan->protocol == ENGINE_HTTP)
+        found = DETECTED_HTTP1; /* it only begins like TLS */
     if (sni > 0)
         s->sni = strdup(name);
     if (block)

@@ -251,11 +251,11 @@ def test_the_server_name_is_found_though_the_hello_is_spread_over_records(guarde
 
 
 def test_a_hello_beyond_the_bounds_has_no_name_and_nobody_waits_for_its_rest(guarded: Guarded) -> None:
-    assert guarded.sni(in_records(hello("shop.example"), 5)) == 0, "too many records"
-    assert guarded.sni(b"\x16\x03\x01\x00\x05\x01\x00\x40\x00x") == 0, "more than 16 KiB"
-    assert guarded.sni(b"\x16\x03\x01\x00\x04\x01\x00\x01\x00\x17\x03\x03\x00\x01x") == 0, "cut off by data"
-    assert guarded.sni(b"\x16\x03\x01\x00\x04\x01\x00\x01\x00\x16\x03\x01\x00\x00") == 0, "an empty record"
-    assert guarded.sni(b"\x16\x03\x01\x40\x01") == 0, "a record larger than one may be"
+    assert guarded.sni(in_records(hello("shop.example"), 5)) == -2, "too many records"
+    assert guarded.sni(b"\x16\x03\x01\x00\x05\x01\x00\x40\x00x") == -2, "more than 16 KiB"
+    assert guarded.sni(b"\x16\x03\x01\x00\x04\x01\x00\x01\x00\x17\x03\x03\x00\x01x") == -2, "cut off by data"
+    assert guarded.sni(b"\x16\x03\x01\x00\x04\x01\x00\x01\x00\x16\x03\x01\x00\x00") == -2, "an empty record"
+    assert guarded.sni(b"\x16\x03\x01\x40\x01") == -2, "a record larger than one may be"
 
 
 def test_a_hello_without_a_name_has_none(guarded: Guarded) -> None:
