@@ -13,7 +13,7 @@ from cffi import FFI
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 SOURCES = (
-    *("pump", "timer", "buffer", "stats"),
+    *("pump", "timer", "buffer", "stats", "retire"),
     *("listen", "neighbours", "stock", "plan", "source", "names", "balance"),
     *("session", "lapse", "start", "detect", "dial", "pool", "opaque", "leg", "flow"),
     *("stream", "h2", "tls", "credential", "signer", "tunnel", "reach", "hbone"),

@@ -269,6 +269,7 @@ struct engine {
     struct stats *stats;
     uint64_t *counters;
     struct timer beat;
+    struct timer retire;
     struct pod **pods; /* by slot */
     struct plans plans;
     uint32_t plans_version; /* changes when any plan does */
@@ -376,6 +377,10 @@ void sessions_feed(struct engine *); /* the starved, when blocks are free again 
 void sessions_leave(struct engine *);    /* HTTP: each after its exchange */
 uint32_t sessions_again(struct engine *); /* one turn for those with more to do; answers how many */
 void sessions_free(struct engine *);
+
+/* retire.c: series for others, from those that nobody counts in */
+void retire_init(struct engine *);
+void retire_start(struct engine *);
 
 /* lapse.c: whom to end when there is not enough of something */
 void leg_stuck(struct engine *, struct leg *); /* since now, unless it was before */

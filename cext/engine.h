@@ -68,6 +68,7 @@ struct engine_config {
     uint32_t tunnel_silence_ms;  /* and no answer; then it is closed */
     uint32_t backoff_ms;         /* of a listener after EMFILE, ENFILE, ENOBUFS, ENOMEM or max_connections */
     uint32_t heartbeat_ms;
+    uint32_t series_idle_ms;     /* of a series, before another may have its place when places run out */
     uint32_t decay_ms;           /* of the peak EWMA */
     uint32_t default_rtt_ms;     /* of an endpoint never used */
     uint16_t outbound_port;      /* our own listeners' ports: as an original destination they mean a loop */

@@ -270,6 +270,7 @@ static bool start(struct engine *e, const struct engine_config *config, int stat
     sessions_init(e);
     list_init(&e->yielding);
     timer_init(&e->beat, beat);
+    retire_init(e);
     e->stats = stats_open(stats_fd);
     if (!e->stats)
         return false;
@@ -278,6 +279,7 @@ static bool start(struct engine *e, const struct engine_config *config, int stat
     if (!e->pods || pool_init(e) < 0 || tunnels_init(e) < 0 || !open_descriptors(e) || !map_heartbeat(e, heartbeat_fd))
         return false;
     beat(e, &e->beat);
+    retire_start(e);
     arm(e);
     return true;
 }

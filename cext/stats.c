@@ -10,17 +10,10 @@
 
 #include "engine.h"
 
-#define INDEX_SIZE 16384 /* power of two, at most a quarter full */
 #define FILE_BYTES (STATS_SERIES_OFFSET + STATS_SERIES_MAX * sizeof(struct series))
 
 _Static_assert(sizeof(struct stats_file) <= STATS_SERIES_OFFSET, "the counters run into the series");
 _Static_assert(sizeof(struct series_key) == 32, "the key has padding");
-
-struct stats {
-    struct stats_file *file;
-    struct series *series;
-    uint16_t index[INDEX_SIZE]; /* 0: free, else the number of a series */
-};
 
 #define NAME_OF(name, gauge) #name,
 #define GAUGE_OF(name, gauge) gauge,
@@ -105,7 +98,7 @@ static uint32_t slot_of(const struct series_key *key)
     uint64_t hash = 0;
     for (int i = 0; i < 4; i++)
         hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15ull, hash ^= hash >> 29;
-    return (uint32_t)(hash & (INDEX_SIZE - 1));
+    return (uint32_t)(hash & (STATS_INDEX_SIZE - 1));
 }
 
 /* The place of the key in the index: its own, or the free one where it belongs. */
@@ -113,11 +106,31 @@ static uint16_t *place_of(struct stats *stats, const struct series_key *key)
 {
     uint32_t slot = slot_of(key);
     while (stats->index[slot] && memcmp(&stats->series[stats->index[slot]].key, key, sizeof *key) != 0)
-        slot = (slot + 1) & (INDEX_SIZE - 1);
+        slot = (slot + 1) & (STATS_INDEX_SIZE - 1);
     return &stats->index[slot];
 }
 
-/* The predecessor's file may be half written or wrong: what is not a new key is left out of the index. */
+/* What is not a new key is left out: the file may be half written or wrong. */
+void stats_index(struct stats *stats)
+{
+    memset(stats->index, 0, sizeof stats->index);
+    for (uint32_t i = 1; i < stats->file->series_count; i++) {
+        if (stats->series[i].key.protocol == SPOKEN_HOLE)
+            continue;
+        uint16_t *place = place_of(stats, &stats->series[i].key);
+        if (*place == 0)
+            *place = (uint16_t)i;
+    }
+}
+
+void stats_spare(struct stats *stats)
+{
+    stats->spare_count = 0;
+    for (uint32_t i = 1; i < stats->file->series_count; i++)
+        if (stats->series[i].key.protocol == SPOKEN_HOLE)
+            stats->spare[stats->spare_count++] = (uint16_t)i;
+}
+
 static void continue_file(struct stats *stats)
 {
     for (uint32_t i = 0; i < COUNTER_COUNT; i++)
@@ -125,13 +138,10 @@ static void continue_file(struct stats *stats)
             stats->file->counters[i] = 0;
     if (stats->file->series_count == 0 || stats->file->series_count > STATS_SERIES_MAX)
         stats->file->series_count = 1;
-    for (uint32_t i = 0; i < stats->file->series_count; i++) {
-        struct series *series = &stats->series[i];
-        series->closed = series->opened; /* the dead one's connections died with it */
-        uint16_t *place = place_of(stats, &series->key);
-        if (*place == 0)
-            *place = (uint16_t)i; /* 0, the overflow, stays findable by nobody */
-    }
+    for (uint32_t i = 0; i < stats->file->series_count; i++)
+        stats->series[i].closed = stats->series[i].opened; /* the dead one's connections died with it */
+    stats_index(stats);
+    stats_spare(stats);
 }
 
 static void make_file(struct stats *stats)
@@ -182,21 +192,26 @@ uint64_t *stats_counters(struct stats *stats)
     return stats->file->counters;
 }
 
+/* Readers see a new series whole or not at all, and one that is used again first as nobody's. */
 struct series *stats_series(struct stats *stats, const struct series_key *key)
 {
     uint16_t *place = place_of(stats, key);
     if (*place)
         return &stats->series[*place];
-    uint32_t number = stats->file->series_count;
+    uint32_t count = stats->file->series_count;
+    uint32_t number = stats->spare_count ? stats->spare[--stats->spare_count] : count;
     if (number >= STATS_SERIES_MAX) {
         stats->file->counters[COUNTER_series_overflow]++;
         return &stats->series[0];
     }
     struct series *series = &stats->series[number];
-    memset(series, 0, sizeof *series);
+    if (number == count)
+        memset(series, 0, sizeof *series);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
     series->key = *key;
     *place = (uint16_t)number;
-    __atomic_store_n(&stats->file->series_count, number + 1, __ATOMIC_RELEASE); /* readers see whole series only */
+    if (number == count)
+        __atomic_store_n(&stats->file->series_count, number + 1, __ATOMIC_RELEASE);
     return series;
 }
 

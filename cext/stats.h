@@ -1,7 +1,7 @@
 /* Counters in a file shared with the agent: this worker is its only writer, by plain stores of aligned words.
  *
  * Layout: header, then counters[], then at STATS_SERIES_OFFSET a dense array of series, of which the first
- * `series_count` are valid. Series 0 is the overflow: it takes what comes after the array is full.
+ * `series_count` are valid. Series 0 is the overflow: it takes what comes when no place is left, see retire.c.
  * A successor with the same layout continues where the dead one stopped and zeroes the gauges; any difference
  * of layout makes the file anew. Readers trust nothing in it and validate every number. */
 #ifndef SEINE_STATS_H
@@ -92,6 +92,7 @@
     X(stuck_ended, 0) \
     X(idle_reclaimed, 0) \
     X(series_overflow, 0) \
+    X(series_retired, 0) \
     X(plaintext_refused, 0) \
     X(tunnels_dialled, 0) \
     X(tunnels_accepted, 0) \
@@ -184,6 +185,7 @@ enum flag { STATS_FLAGS(STATS_FLAG_ENUM) FLAG_COUNT };
 #define STATS_PROTOCOLS(X) X(TCP, "tcp") X(TLS, "tls") X(HTTP1, "http1") X(HTTP2, "http2")
 #define STATS_PROTOCOL_ENUM(name, text) SPOKEN_##name,
 enum spoken { STATS_PROTOCOLS(STATS_PROTOCOL_ENUM) SPOKEN_COUNT };
+#define SPOKEN_HOLE 255 /* of a series that is nobody's: readers leave it out */
 
 /* What protected it on the way from node to node. */
 #define STATS_SECURITIES(X) X(NONE, "none") X(MUTUAL_TLS, "mutual_tls")
@@ -222,7 +224,17 @@ struct stats_file {
     uint64_t counters[COUNTER_COUNT];
 };
 
-struct stats; /* a mapped file and the index of its series, private to the writer */
+#define STATS_INDEX_SIZE 16384 /* power of two; at most a quarter is used */
+
+/* A mapped file and what its writer knows about it. */
+struct stats {
+    struct stats_file *file;
+    struct series *series;
+    uint16_t index[STATS_INDEX_SIZE]; /* 0: free, else the number of a series */
+    uint16_t spare[STATS_SERIES_MAX]; /* retired ones that may be used again */
+    uint32_t spare_count;
+    uint64_t seen[STATS_SERIES_MAX]; /* by retire.c, at its last look */
+};
 
 /* Maps the file, continuing or making it. NULL: errno says why. */
 struct stats *stats_open(int fd);
@@ -231,6 +243,15 @@ uint64_t *stats_counters(struct stats *);
 
 /* Finds or adds a series; the overflow when there is no room. Never NULL, valid until stats_close. */
 struct series *stats_series(struct stats *, const struct series_key *);
+
+static inline uint32_t stats_number(const struct stats *stats, const struct series *series)
+{
+    return (uint32_t)(series - stats->series);
+}
+
+/* Makes the index anew, and the list of those that may be used again, from the keys. */
+void stats_index(struct stats *);
+void stats_spare(struct stats *);
 
 /* Adds one finished thing and its duration. */
 void series_record(struct series *, uint64_t duration_ns);

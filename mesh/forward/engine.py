@@ -104,6 +104,7 @@ class EngineConfig:
     tunnel_silence_ms: int = 10_000
     backoff_ms: int = 100
     heartbeat_ms: int = 250
+    series_idle_ms: int = 600_000  # Linkerd's, and what the agent's own rows are given
     decay_ms: int = 10_000
     default_rtt_ms: int = 1000
     outbound_port: int = 15001

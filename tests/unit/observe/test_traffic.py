@@ -61,6 +61,13 @@ def test_a_deleted_pod_takes_nothing_back() -> None:
     assert requests(traffic.tables["pods"]) == {"web-1": 10, "unknown": 2}
 
 
+def test_a_series_that_made_room_for_another_takes_nothing_back_and_counts_on_when_it_comes_again() -> None:
+    traffic = Traffic({"pods": by_pod()})
+    for seen in ([series()], [], [series(count=3)]):
+        traffic.observe({0: seen}, names(), 0)
+    assert requests(traffic.tables["pods"]) == {"web-1": 13}
+
+
 def test_beyond_the_limit_all_is_overflow() -> None:
     world = msgspec.structs.replace(names(), parties={n: party(f"web-{n}") for n in range(100, 110)})
     traffic = Traffic({"pods": (table := by_pod(limit=3))})
