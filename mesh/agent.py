@@ -36,7 +36,7 @@ from mesh.forward.supervisor import Supervisor
 from mesh.kube.directory import DirectorySource
 from mesh.model import Snapshot
 from mesh.node_routes import NodeRoutes
-from mesh.observe import admin
+from mesh.observe import admin, identity_admin
 from mesh.observe.observer import Observer
 from mesh.observe.server import Server
 from mesh.observe.status import Draining
@@ -126,6 +126,7 @@ class Agent:
             *(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch, self.announcement),
             lambda: self.source.looked_at,
             self.routes,
+            self.credentials,
         )
         self.observer = Observer(self.report.look, self.report.series)
         self.snapshot: Snapshot | None = None
@@ -136,6 +137,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await self.factory.start(self.kernel.cgroup)
+        self.credentials.note(self.config.run_dir / "identity")
         server = await self._serve()
         with self._meet_workers():
             await self.supervisor.adopt()
@@ -154,7 +156,11 @@ class Agent:
 
         server = Server()
         await server.listen_unix(
-            self.config.run_dir / "admin.sock", admin.private(self.observer, self._unready, everything, self._drain)
+            self.config.run_dir / "admin.sock",
+            {
+                **admin.private(self.observer, self._unready, everything, self._drain),
+                **identity_admin.routes(self.credentials),
+            },
         )
         port = await server.listen_tcp(
             self.config.admin_address,

@@ -14,6 +14,7 @@ import msgspec
 from mesh.announce import Announcement
 from mesh.capture import Kernel
 from mesh.config import AgentConfig
+from mesh.credentials import Credentials
 from mesh.enrolment import Enrolment, Member
 from mesh.forward.engine import StatsError, bucket_bounds_us, read_counters, read_series
 from mesh.forward.fleet import Fleet
@@ -41,11 +42,12 @@ class Report:
         announcement: Announcement,
         looked_at: Callable[[], float],
         routes: NodeRoutes,
+        credentials: Credentials,
     ) -> None:
         """`looked_at`: when the source was last read, by the monotonic clock."""
         self._config, self._kernel, self._fleet = config, kernel, fleet
         self._supervisor, self._enrolment, self._watch, self._announcement = supervisor, enrolment, watch, announcement
-        self._routes = routes
+        self._routes, self._credentials = routes, credentials
         self._started = time.monotonic()
         self._looked_at = looked_at
         self.see(Snapshot())
@@ -96,6 +98,7 @@ class Report:
                 for node in self._snapshot.nodes
             ),
             announced=self._announced(),
+            identity=self._credentials.shown(),
             routing=status.RoutingStatus(
                 mode=self._config.node_routing,
                 neighbours=self._routes.neighbours,

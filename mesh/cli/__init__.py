@@ -1,6 +1,6 @@
 """The command `seine`: one file per command, each importing what it needs only when it runs.
 
-    agent  status  top  check  drain  metrics  dump  clean  version
+    agent  status  top  nodes  check  drain  identity  metrics  dump  clean  version
 
 Everything else here serves them: client (talks to the agent's Unix socket), output (table, json, yaml),
 screen (the tables themselves, from values).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mesh.cli import agent, check, clean, drain, dump, metrics, nodes, status, top, version
+from mesh.cli import agent, check, clean, drain, dump, identity, metrics, nodes, status, top, version
 
 app = typer.Typer(
     name="seine",
@@ -15,3 +15,4 @@ app = typer.Typer(
 )
 for module in (agent, status, top, nodes, check, drain, metrics, dump, clean, version):
     app.command(module.NAME)(module.run)
+app.add_typer(identity.app, name=identity.NAME)

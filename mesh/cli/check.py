@@ -39,6 +39,8 @@ def agent_checks(directory: Path) -> Iterator[Check]:
         yield Check(judge.AGENT, "agent answers", Result.ERROR, str(error))
     else:
         yield from judge.agent(document, version())
+        if document.identity.certificates:
+            yield from judge.identity(document)
         yield from judge.pods(document)
 
 

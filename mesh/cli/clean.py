@@ -46,6 +46,18 @@ def _unsay(directory: Path) -> list[str]:
     return [f"removed {path}, by which other nodes knew this one"] if path else []
 
 
+def _forget(directory: Path) -> list[str]:
+    """A node that is gone must not hold up the rotation of a root."""
+    note = directory / "identity"
+    if not note.exists():
+        return []
+    record = Path(note.read_text().rstrip("\n"))
+    if not record.exists():
+        return []
+    record.unlink()
+    return [f"removed {record}, by which a rotation of the root would wait for this node"]
+
+
 def remove(directory: Path) -> list[str]:
     """A sentence for each thing that was there. The caller holds the node's lock."""
     from mesh.forward.supervisor import end_workers
@@ -54,6 +66,7 @@ def remove(directory: Path) -> list[str]:
     removed = _unsay(directory)
     removed += _unhook(directory.name)
     removed += [f"ended worker process {pid}" for pid in end_workers(directory)]
+    removed += _forget(directory)  # now that nobody of ours can be cut off
     removed += leave(directory)
     if directory.exists():
         shutil.rmtree(directory)

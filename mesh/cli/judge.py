@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 from mesh.cli.report import Check, Result
 from mesh.model import PodState
-from mesh.observe.status import PodStatus, StatusDocument
+from mesh.observe.status import PodStatus, RootStatus, StatusDocument
 
-AGENT, PODS = "seine-agent", "seine-pods"
+AGENT, IDENTITY, PODS = "seine-agent", "seine-identity", "seine-pods"
+SILENT_SECONDS = 600.0  # an authority is asked twice a minute at least
+RENEWED_BY = 0.75  # of its life; due at 0.4 to 0.6
+ROOT_SECONDS_LEFT = 90 * 86400.0  # a rotation takes minutes, and somebody to begin it
 
 
 def _check(category: str, description: str, error: str, bad: Result = Result.ERROR, hint: str = "") -> Check:
@@ -31,6 +34,35 @@ def agent(document: StatusDocument, cli_version: str) -> Iterator[Check]:
         yield _check(AGENT, "kernel short-cut is available", off, Result.WARNING, hint)
     other = "" if document.version == cli_version else f"the agent is {document.version}, this command {cli_version}"
     yield _check(AGENT, "agent and command are of one version", other, Result.WARNING, "restart the agent")
+
+
+def _unrenewed(document: StatusDocument) -> Iterator[str]:
+    """Certificates of which more is gone than ought to be when they are renewed at half of their life."""
+    for each in document.identity.certificates:
+        life = each.not_after - each.issued_at
+        if each.serial and document.taken_at > each.issued_at + RENEWED_BY * life:
+            left = max(0.0, each.not_after - document.taken_at) / 3600
+            yield f"{each.name} ends in {left:.1f} h" + (f": {each.problem}" if each.problem else "")
+
+
+def identity(document: StatusDocument) -> Iterator[Check]:
+    """Warnings all: what is captured is captured, and goes on with the certificates that are there."""
+    found, now, bad = document.identity, document.taken_at, Result.WARNING
+    silence = now - (found.answered_at or now - document.uptime_seconds)
+    silent = f"no answer for {silence / 60:.0f} min: {found.problem}" if silence > SILENT_SECONDS else ""
+    hint = "certificates are used to their end; mend it before"
+    yield _check(IDENTITY, f"authority answers ({found.authority})", silent, bad, hint)
+    missing = [f"{each.name}: {each.problem or 'on its way'}" for each in found.certificates if not each.serial]
+    without = "their pods are captured and have no tunnels"
+    yield _check(IDENTITY, "every identity has its certificate", "\n    ".join(missing), bad, without)
+    late = "\n    ".join(_unrenewed(document))
+    yield _check(IDENTITY, "certificates are renewed in time", late, bad, "the agent's log says why they are not")
+    ending = [f"{r.id} ends in {(r.not_after - now) / 86400:.0f} days" for r in found.roots if _ends_soon(r, now)]
+    yield _check(IDENTITY, "the root has time left", "\n    ".join(ending), bad, "`seine identity rotate` replaces it")
+
+
+def _ends_soon(root: RootStatus, now: float) -> bool:
+    return root.state == "issuing" and root.not_after - now < ROOT_SECONDS_LEFT
 
 
 _HINT = {

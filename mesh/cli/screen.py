@@ -38,32 +38,32 @@ def _number(value: float | None, form: str = ",.1f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:.0f}s"
 
 
-def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+def table_of(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", no_wrap=column != "DETAIL")
     return table
 
 
-def _row(table: Table, *cells: str | Text) -> None:
+def row(table: Table, *cells: str | Text) -> None:
     """Plain strings are taken as they are: names and reasons may contain rich's markup."""
     table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
-def _many(number: int, word: str) -> str:
+def many(number: int, word: str) -> str:
     return f"{number:,} {word}" + ("" if number == 1 else "s")
 
 
 def head(document: StatusDocument) -> Text:
     version = f"seine {document.version}" if document.version else "seine"
-    text = Text(f"{version} on node {document.node}: agent {document.pid} up {_duration(document.uptime_seconds)}")
+    text = Text(f"{version} on node {document.node}: agent {document.pid} up {duration(document.uptime_seconds)}")
     if document.kernel:
         text.append(f", kernel {document.kernel}")
     if document.adopted:
@@ -79,7 +79,7 @@ def capture_line(document: StatusDocument) -> Text:
     workers = sum(worker.up for worker in document.workers)
     return Text(
         f"{inside} of {len(document.pods)} pods captured by eBPF (connect and sk_lookup hooks): "
-        f"{_many(captured, 'connection')} carried by {_many(workers, 'worker')}, {bypassing:,} bypassing; "
+        f"{many(captured, 'connection')} carried by {many(workers, 'worker')}, {bypassing:,} bypassing; "
         "no sidecar, no iptables",
         style="dim",
     )
@@ -92,12 +92,12 @@ def shortcut_lines(document: StatusDocument) -> list[Text]:
         return []
     if not document.shortcut.available:
         why = document.shortcut.detail or "no reason given"
-        return [Text(f"short-cut asked for by {_many(asking, 'pod')}, but off: {why}", style="yellow")]
+        return [Text(f"short-cut asked for by {many(asking, 'pod')}, but off: {why}", style="yellow")]
     used = total(document.pods)
     reasons = ", ".join(f"{why} {count:,}" for why, count in used.fallbacks.items() if count)
     fallen = f"; fallen back to TCP: {reasons}" if reasons else ""
-    sent = f"{_many(used.messages, 'message')}, {used.bytes:,} bytes past TCP"
-    return [Text(f"short-cut for {_many(asking, 'pod')}: {sent}{fallen}", style="dim")]
+    sent = f"{many(used.messages, 'message')}, {used.bytes:,} bytes past TCP"
+    return [Text(f"short-cut for {many(asking, 'pod')}: {sent}{fallen}", style="dim")]
 
 
 def peers_lines(document: StatusDocument) -> list[Text]:
@@ -105,13 +105,27 @@ def peers_lines(document: StatusDocument) -> list[Text]:
     peers, announced = document.peers, document.announced
     if not peers and not announced.path:
         return []
-    theirs = _many(sum(peer.workloads for peer in peers), "pod")
+    theirs = many(sum(peer.workloads for peer in peers), "pod")
     told = f"{announced.workloads} of ours are told to the others" if announced.path else "the others are told nothing"
-    text = f"trust domain {document.trust_domain}: {_many(len(peers), 'other node')} with {theirs}, {told}"
+    text = f"trust domain {document.trust_domain}: {many(len(peers), 'other node')} with {theirs}, {told}"
     lines = [Text(text, style="dim")]
     if announced.problem:
         lines.append(Text(announced.problem, style="bold red"))
     return lines
+
+
+def identity_lines(document: StatusDocument) -> list[Text]:
+    """One line, if any pod ought to have an identity, and another for what is wrong with that."""
+    found, now = document.identity, document.taken_at
+    held = [each for each in found.certificates if each.serial]
+    if not found.certificates:
+        return []
+    ends = f", the next one ends in {duration(min(each.not_after for each in held) - now)}" if held else ""
+    roots = ", ".join(f"{root.id} ({root.state})" for root in found.roots) or "no root"
+    text = f"{len(held)} of {many(len(found.certificates), 'certificate')} from {roots}{ends}"
+    lines = [Text(text, style="dim" if len(held) == len(found.certificates) else "yellow")]
+    problems = {found.problem, *(each.problem for each in found.certificates)} - {""}
+    return lines + [Text(problem, style="bold red") for problem in sorted(problems)]
 
 
 def state(pod: PodStatus) -> Text:
@@ -121,12 +135,12 @@ def state(pod: PodStatus) -> Text:
 
 def pods_table(pods: Sequence[PodStatus]) -> Table:
     numbers = ("CAPTURED", "BYPASSING")
-    table = _table("NAMESPACE", "POD", "STATE", "FAIL MODE", *numbers, "MTLS", "IDENTITY", "DETAIL", right=numbers)
+    table = table_of("NAMESPACE", "POD", "STATE", "FAIL MODE", *numbers, "MTLS", "IDENTITY", "DETAIL", right=numbers)
     for pod in pods:
         counts = (f"{pod.captured:,}", f"{pod.bypassing:,}")
         identity = "/".join(pod.identity.split("/")[3:])  # without the trust domain, which is one for all
         modes = (str(pod.mtls), identity or "-")
-        _row(table, pod.namespace, pod.name, state(pod), str(pod.fail_mode), *counts, *modes, pod.detail)
+        row(table, pod.namespace, pod.name, state(pod), str(pod.fail_mode), *counts, *modes, pod.detail)
     return table
 
 
@@ -140,12 +154,12 @@ def shares(found: Sequence[Share]) -> str:
 
 def services_table(found: Sequence[ServiceRates]) -> Table:
     numbers = ("REQ/S", "SUCCESS", "P50", "P95", "P99", "OPEN", "REQUESTS", "FAILED", "CONNECTIONS")
-    table = _table("NAMESPACE", "SERVICE", *numbers, "ENDPOINTS", right=numbers)
+    table = table_of("NAMESPACE", "SERVICE", *numbers, "ENDPOINTS", right=numbers)
     for service in found:
         quantiles = (
             f"{_number(q)} ms" if q is not None else "-" for q in (service.p50_ms, service.p95_ms, service.p99_ms)
         )
-        _row(
+        row(
             table,
             service.namespace or "-",
             service.name or "(no service)",
@@ -162,11 +176,11 @@ def services_table(found: Sequence[ServiceRates]) -> Table:
 
 
 def workers_table(workers: Sequence[WorkerStatus]) -> Table:
-    table = _table("WORKER", "PID", "STATE", "HEARTBEAT", "RESTARTS", right=("PID", "HEARTBEAT", "RESTARTS"))
+    table = table_of("WORKER", "PID", "STATE", "HEARTBEAT", "RESTARTS", right=("PID", "HEARTBEAT", "RESTARTS"))
     for worker in workers:
         word = Text("up", style="green") if worker.up else Text("down", style="bold red")
         age = f"{worker.heartbeat_age_seconds:.1f} s ago" if worker.up else "-"
-        _row(table, str(worker.worker), str(worker.pid or "-"), word, age, str(worker.restarts))
+        row(table, str(worker.worker), str(worker.pid or "-"), word, age, str(worker.restarts))
     return table
 
 
@@ -182,7 +196,13 @@ def problems(document: StatusDocument) -> list[Text]:
 
 def screen(now: StatusDocument, before: StatusDocument | None = None) -> RenderableType:
     """Everything, for `seine status`, `seine top` and the demo; rates are between the two documents."""
-    parts: list[RenderableType] = [head(now), capture_line(now), *shortcut_lines(now), *peers_lines(now)]
+    parts: list[RenderableType] = [
+        head(now),
+        capture_line(now),
+        *shortcut_lines(now),
+        *peers_lines(now),
+        *identity_lines(now),
+    ]
     sections = [
         pods_table(now.pods) if now.pods else Text("no pods: none of the source's is on this node"),
         services_table(rates(now, before)) if now.services else Text("no services"),
@@ -198,16 +218,16 @@ def nodes_screen(routing: RoutingStatus) -> RenderableType:
     """The other nodes' networks of pods."""
     lines = [Text(f"node routing is {routing.mode or 'off'}")]
     if routing.repairs_total:
-        lines.append(Text(f"{_many(routing.repairs_total, 'route')} removed by somebody and put back", style="yellow"))
+        lines.append(Text(f"{many(routing.repairs_total, 'route')} removed by somebody and put back", style="yellow"))
     if routing.problem:
         lines.append(Text(routing.problem, style="bold red"))
     if not routing.neighbours:
         return Group(*lines, Text("no routes: no Node of the source but this one has pods"))
-    table = _table("NODE", "PODS", "VIA", "DEVICE", "MTU", "STANDING", "DETAIL", right=("MTU",))
+    table = table_of("NODE", "PODS", "VIA", "DEVICE", "MTU", "STANDING", "DETAIL", right=("MTU",))
     for each in routing.neighbours:
         standing = Text(each.standing, style=_STANDING_STYLE[each.standing])
         size = str(each.mtu or "-")
-        _row(table, each.node, each.cidr, each.gateway or "-", each.interface or "-", size, standing, each.detail)
+        row(table, each.node, each.cidr, each.gateway or "-", each.interface or "-", size, standing, each.detail)
     return Group(*lines, Text(""), table)
 
 

@@ -59,6 +59,9 @@ class Embedded:
     def poll_seconds(self) -> float:
         return POLL_SECONDS
 
+    def record_path(self, node: str) -> Path:
+        return self._store.record_path(node)
+
     # --- for nodes
 
     async def trust(self, record: Record) -> Trust:

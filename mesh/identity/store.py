@@ -181,11 +181,10 @@ class Store:
 
     def write_record(self, record: Record) -> None:
         """Not made to last over a power cut: workers do not either."""
-        self._write(self.path(NODES) / f"{record.node}.json", record, lasting=False)
+        self._write(self.record_path(record.node), record, lasting=False)
 
-    def remove_record(self, node: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            (self.path(NODES) / f"{node}.json").unlink()
+    def record_path(self, node: str) -> Path:
+        return self.path(NODES) / f"{node}.json"
 
     def _write(self, path: Path, value: object, lasting: bool) -> None:
         fresh = path.with_name(f".{path.name}.new")

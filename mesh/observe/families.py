@@ -147,6 +147,25 @@ NODE_ROUTE_REPAIRS = Family(
     "counter",
     "Routes and rules that somebody removed and that were put back.",
 )
+CERTIFICATE_END = Family(
+    "seine_identity_certificate_expiry_timestamp_seconds", "gauge", "When a certificate ends.", ("identity",)
+)
+CERTIFICATES_MISSING = Family(
+    "seine_identity_certificates_missing", "gauge", "Identities of pods without a certificate."
+)
+CERTIFICATES = Family(
+    "seine_identity_certificates_total", "counter", "Certificates issued, renewed and expired.", ("event",)
+)
+ROOT_END = Family("seine_identity_root_expiry_timestamp_seconds", "gauge", "When a root ends.", ("root", "state"))
+AUTHORITY_AGE = Family("seine_identity_authority_age_seconds", "gauge", "Since the authority last answered.")
+AUTHORITY_FAILURES = Family(
+    "seine_identity_authority_failures_total", "counter", "What was asked of the authority in vain.", ("reason",)
+)
+DENIED = Family("seine_identity_denied", "gauge", "SPIFFE ids and serial numbers that are denied now.")
+SIGNATURES = Family("seine_identity_signatures_total", "counter", "Handshakes signed for workers.")
+SIGNATURES_REFUSED = Family(
+    "seine_identity_signatures_refused_total", "counter", "Signatures that workers asked for in vain.", ("reason",)
+)
 ROWS = Family("seine_series", "gauge", "Rows of label values kept, by table.", ("table",))
 OVERFLOWED = Family("seine_series_overflow_total", "counter", "Counts moved to the row named overflow.", ("table",))
 BUILD = Family("seine_build_info", "gauge", "Always 1.", ("version", "kernel", "node"))

@@ -110,6 +110,62 @@ class RoutingStatus(Value, frozen=True):
     problem: str = ""  # a sentence: why none are kept at all
 
 
+class CertificateStatus(Value, frozen=True):
+    """Of one identity that a pod of this node needs. Without a serial number there is none."""
+
+    name: str  # SPIFFE id
+    serial: str = ""
+    issued_at: float = 0.0  # times are seconds since 1970
+    not_after: float = 0.0
+    root: str = ""
+    problem: str = ""  # a sentence: why there is none, or no new one
+    chain: tuple[str, ...] = ()  # PEM, leaf first; in /identity only
+
+
+class RootStatus(Value, frozen=True):
+    id: str
+    state: str = ""  # joining, issuing or leaving; certificates of all three are believed
+    not_after: float = 0.0
+    certificate: str = ""  # PEM; in /identity only
+
+
+class DenialStatus(Value, frozen=True):
+    what: str  # SPIFFE id or serial number
+    until: float
+    reason: str = ""
+
+
+class IdentityStatus(Value, frozen=True):
+    authority: str = ""  # which
+    answered_at: float = 0.0  # when it last did, seconds since 1970; 0: never
+    problem: str = ""  # a sentence: why whom to believe cannot be learned, or not anew
+    certificates: tuple[CertificateStatus, ...] = ()
+    roots: tuple[RootStatus, ...] = ()
+    denied: tuple[DenialStatus, ...] = ()
+    events: dict[str, int] = msgspec.field(default_factory=dict)  # certificates issued, renewed, expired
+    failures: dict[str, int] = msgspec.field(default_factory=dict)  # of the authority, by reason
+    signatures: int = 0
+    signatures_refused: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
+
+
+class RotatedNode(Value, frozen=True):
+    """A node whose certificates a step of a rotation could make worthless. `obstacle`: why it would; empty: ready."""
+
+    node: str
+    obstacle: str = ""
+    certificates: int = 0
+    until: float = 0.0  # when the last of them ends
+    heard_at: float = 0.0  # when it last said what it holds
+
+
+class Rotation(Value, frozen=True):
+    """What a step would do, and to whom; what /identity/rotate answers."""
+
+    step: str  # none (nothing is under way), switch or remove
+    sentence: str
+    nodes: tuple[RotatedNode, ...] = ()
+
+
 class StatusDocument(Value, frozen=True):
     node: str
     version: str = ""
@@ -128,6 +184,7 @@ class StatusDocument(Value, frozen=True):
     trust_domain: str = ""
     peers: tuple[PeerStatus, ...] = ()
     announced: AnnouncedStatus = AnnouncedStatus()
+    identity: IdentityStatus = IdentityStatus()
     routing: RoutingStatus = RoutingStatus()
     latency_bounds_us: tuple[int, ...] = ()
 

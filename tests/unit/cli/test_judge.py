@@ -5,8 +5,15 @@ import pytest
 from mesh.cli import judge
 from mesh.cli.report import Result
 from mesh.model import PodState
-from mesh.observe.status import PodStatus, ShortcutStatus, SourceStatus, WorkerStatus
-from tests.unit.observe.values import document
+from mesh.observe.status import (
+    CertificateStatus,
+    PodStatus,
+    RootStatus,
+    ShortcutStatus,
+    SourceStatus,
+    WorkerStatus,
+)
+from tests.unit.observe.values import MAIL_ID, WEB_ID, document, identity
 
 UP = (WorkerStatus(worker=0, up=True), WorkerStatus(worker=1, up=True))
 
@@ -66,3 +73,51 @@ def test_every_state_of_a_pod(state: PodState, result: Result, error: str) -> No
     (check,) = judge.pods(document(pods=(pod,)))
     assert (check.description, check.result, check.error) == ("shop/web-1 is captured", result, error)
     assert bool(check.hint) == (result is not Result.SUCCESS)
+
+
+def doubts(**changed: object) -> dict[str, str]:
+    checks = list(judge.identity(document(identity=identity(**changed))))
+    assert {check.result for check in checks} <= {Result.SUCCESS, Result.WARNING}
+    return {check.description: check.error for check in checks if check.result is Result.WARNING}
+
+
+GOOD = CertificateStatus(name=WEB_ID, serial="aa", issued_at=980.0, not_after=1080.0)
+
+
+def test_identities_that_are_well() -> None:
+    assert doubts(certificates=(GOOD,)) == {}
+
+
+def test_an_identity_without_a_certificate() -> None:
+    assert doubts() == {"every identity has its certificate": f"{MAIL_ID}: connection refused"}
+
+
+def test_an_authority_that_is_silent_for_long_is_a_warning_with_its_reason() -> None:
+    assert doubts(certificates=(GOOD,), answered_at=401.0, problem="no route") == {}
+    (found,) = doubts(certificates=(GOOD,), answered_at=399.0, problem="no route").values()
+    assert found == "no answer for 10 min: no route"
+
+
+def test_an_authority_that_never_answered_is_as_old_as_the_agent() -> None:
+    assert doubts(certificates=(GOOD,), answered_at=0.0, problem="no route") == {}
+    old = document(identity=identity(certificates=(GOOD,), answered_at=0.0, problem="no route"), uptime_seconds=601.0)
+    assert [check.error for check in judge.identity(old) if check.error] == ["no answer for 10 min: no route"]
+
+
+@pytest.mark.parametrize(("issued", "late"), [(926.0, False), (924.0, True)])
+def test_a_certificate_past_three_quarters_of_its_life(issued: float, late: bool) -> None:
+    worn = CertificateStatus(name=WEB_ID, serial="aa", issued_at=issued, not_after=issued + 100, problem="refused")
+    found = doubts(certificates=(worn,))
+    assert bool(found) is late
+    if late:
+        assert found == {"certificates are renewed in time": f"{WEB_ID} ends in 0.0 h: refused"}
+
+
+@pytest.mark.parametrize(
+    ("state", "days", "warned"), [("issuing", 89, True), ("issuing", 91, False), ("leaving", 1, False)]
+)
+def test_a_root_that_ends_soon(state: str, days: int, warned: bool) -> None:
+    root = RootStatus(id="aa00", state=state, not_after=1000.0 + days * 86400)
+    assert doubts(certificates=(GOOD,), roots=(root,)) == (
+        {"the root has time left": f"aa00 ends in {days} days"} if warned else {}
+    )

@@ -7,6 +7,7 @@ from rich.console import Console, RenderableType
 from mesh.cli.screen import (
     capture_line,
     head,
+    identity_lines,
     nodes_screen,
     peers_lines,
     routing_lines,
@@ -26,7 +27,7 @@ from mesh.observe.status import (
     ShortcutStatus,
     SourceStatus,
 )
-from tests.unit.observe.values import document, service
+from tests.unit.observe.values import document, identity, service
 
 
 def printed(what: RenderableType) -> str:
@@ -164,3 +165,15 @@ def test_the_status_tells_only_of_nodes_that_are_not_reached() -> None:
     (line,) = routing_lines(RoutingStatus(neighbours=NEIGHBOURS[1:] * 3))
     assert line.plain.endswith("(and 2 more, see `seine nodes`)")
     assert "routes to other nodes: why" in printed(screen(document(routing=RoutingStatus(problem="why"))))
+
+
+def test_identities_are_one_line_and_another_for_each_thing_that_is_wrong() -> None:
+    assert identity_lines(document()) == []
+    lines = [str(line) for line in identity_lines(document(identity=identity(problem="no route to host")))]
+    assert lines == [
+        "1 of 2 certificates from aa00 (issuing), the next one ends in 1m",
+        "connection refused",
+        "no route to host",
+    ]
+    missing = document(identity=identity(certificates=identity().certificates[:1], roots=()))
+    assert str(identity_lines(missing)[0]) == "0 of 1 certificate from no root"

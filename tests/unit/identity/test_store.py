@@ -47,8 +47,7 @@ def test_what_was_written_is_read_and_for_its_owner_only(store):
     assert store.records() == (Record(node="node-a", generation=3),)
     assert mode(store.directory) == 0o700
     assert {mode(path) for path in store.directory.rglob("*.json")} == {0o600}
-    store.remove_record("node-a")
-    store.remove_record("node-a")
+    store.record_path("node-a").unlink()
     assert store.records() == ()
 
 

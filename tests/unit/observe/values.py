@@ -9,7 +9,11 @@ import msgspec
 from mesh.model import Direction, FailMode, Mtls, PodState, Series
 from mesh.observe.names import Called, Names, Party
 from mesh.observe.status import (
+    CertificateStatus,
+    DenialStatus,
+    IdentityStatus,
     PodStatus,
+    RootStatus,
     ServiceStatus,
     SourceStatus,
     StatusDocument,
@@ -104,4 +108,26 @@ def document(**changed: Any) -> StatusDocument:
 
 def service(**changed: Any) -> ServiceStatus:
     given = ServiceStatus(namespace="shop", name="web", requests=10, failures=1, histogram=(5, 5, 0, 0))
+    return msgspec.structs.replace(given, **changed)
+
+
+WEB_ID, MAIL_ID = "spiffe://cluster.local/ns/shop/sa/web", "spiffe://cluster.local/ns/shop/sa/mail"
+
+
+def identity(**changed: Any) -> IdentityStatus:
+    """At the document's time, 1000: one certificate of 100 s in its first quarter, another that is missing."""
+    given = IdentityStatus(
+        authority="directory /var/lib/seine/identity",
+        answered_at=990.0,
+        certificates=(
+            CertificateStatus(name=MAIL_ID, problem="connection refused"),
+            CertificateStatus(name=WEB_ID, serial="4b1f", issued_at=980.0, not_after=1080.0, root="aa00"),
+        ),
+        roots=(RootStatus(id="aa00", state="issuing", not_after=1e9),),
+        denied=(DenialStatus(what="beef", until=2000.0, reason="stolen [laptop]"),),
+        events={"issued": 3, "renewed": 2},
+        failures={"unreachable": 7},
+        signatures=12,
+        signatures_refused={"content": 1},
+    )
     return msgspec.structs.replace(given, **changed)
