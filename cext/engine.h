@@ -44,6 +44,8 @@ struct engine_config {
     uint32_t max_waiting;        /* connections that wait for a socket of the stock; beyond it they are reset */
     uint32_t max_buffers;        /* 64 KiB blocks in use; beyond it reading pauses */
     uint32_t max_tunnels;        /* connections between nodes, in and out; beyond it those that come are reset */
+    uint32_t max_handshakes;     /* of those that come, under way at once; likewise */
+    uint32_t max_held_bytes;     /* in one tunnel, for readers that do not read; then the one that holds most is ended */
     uint32_t stuck_ms;           /* then, who has held one for so long because its peer does not move is ended */
     uint32_t accept_batch;       /* connections taken from one listener per wake-up */
     uint32_t budget;             /* epoll events handled in one pump */

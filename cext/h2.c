@@ -90,6 +90,27 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
+static void let_go(struct h2 *h2, struct stream *st)
+{
+    stream_break(h2->engine, st, ENOBUFS);
+    nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+/* A connection holds too much: whoever holds most of it is not reading. */
+static void shed(struct h2 *h2)
+{
+    struct engine *e = h2->engine;
+    struct stream *most = NULL;
+    for (struct list *at = h2->streams.next; at != &h2->streams; at = at->next) {
+        struct stream *st = container_of(at, struct stream, all);
+        if (!st->broken && !st->closed && (!most || st->in_bytes > most->in_bytes))
+            most = st;
+    }
+    COUNT(e, h2_held_limited);
+    if (most)
+        let_go(h2, most);
+}
+
 /* The connection's credit is given at once: who does not read holds up its own stream only. */
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes, size_t length, void *user)
 {
@@ -99,11 +120,13 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     (void)flags;
     nghttp2_session_consume_connection(session, length);
     if (st && st->leg && !st->broken) {
-        if (stream_receive(e, st, bytes, length))
+        bool fine = stream_receive(e, st, bytes, length);
+        if (fine && h2->held > e->config.max_held_bytes)
+            shed(h2);
+        if (fine)
             return 0;
         COUNT(e, h2_no_buffer);
-        stream_break(e, st, ENOBUFS);
-        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_ENHANCE_YOUR_CALM);
+        let_go(h2, st);
     } else if (st && !st->leg && !st->out && !st->broken) { /* nobody wants it any more, and our last words are said */
         st->broken = true;
         nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);

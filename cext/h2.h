@@ -29,6 +29,7 @@ struct h2 {
     struct list streams;
     struct list gone;
     uint32_t stream_count;
+    uint64_t held; /* bytes that came and that no leg has taken */
     uint32_t opened, resets; /* by the peer */
     uint32_t head_bytes;     /* of the head that is being read */
     uint8_t *to;             /* while packing */

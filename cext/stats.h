@@ -115,12 +115,14 @@
     X(h2_head_too_large, 0) \
     X(h2_reset_flood, 0) \
     X(h2_no_buffer, 0) \
+    X(h2_held_limited, 0) \
     X(h2_swept, 0) \
     X(hbone_streams, 0) \
     X(hbone_bad_request, 0) \
     X(hbone_refused, 0) \
     X(connections, 1) \
     X(tunnels, 1) \
+    X(handshakes, 1) \
     X(upstreams, 1) \
     X(pooled, 1) \
     X(parked, 1) \

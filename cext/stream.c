@@ -79,8 +79,16 @@ struct stream *stream_new(struct h2 *h2)
     return st;
 }
 
+static void hold(struct stream *st, int32_t bytes)
+{
+    st->in_bytes += (uint32_t)bytes;
+    if (st->h2)
+        st->h2->held += (uint64_t)(int64_t)bytes;
+}
+
 static void drop_in(struct engine *e, struct stream *st)
 {
+    hold(st, -(int32_t)st->in_bytes);
     while (st->in) {
         struct block *block = st->in;
         st->in = block->next;
@@ -134,6 +142,7 @@ bool stream_receive(struct engine *e, struct stream *st, const uint8_t *bytes, s
         size_t some = BLOCK_READ - last->end < length ? BLOCK_READ - last->end : length;
         memcpy(last->bytes + last->end, bytes, some);
         last->end += (uint32_t)some;
+        hold(st, (int32_t)some);
         bytes += some;
         length -= some;
     }
@@ -153,6 +162,8 @@ void stream_break(struct engine *e, struct stream *st, int error)
         return;
     st->broken = true;
     st->error = error;
+    if (error == ENOBUFS) /* it is ended for what it holds */
+        drop_in(e, st);
     drop_out(e, st);
     tell(e, st, EPOLLIN | ENDINGS);
 }
@@ -161,8 +172,10 @@ void stream_unheld(struct engine *e, struct stream *st)
 {
     list_remove(&st->all);
     list_remove(&st->gone);
-    if (st->h2)
+    if (st->h2) {
         st->h2->stream_count--;
+        st->h2->held -= st->in_bytes;
+    }
     st->h2 = NULL;
     if (!st->leg)
         stream_free(e, st);
@@ -215,6 +228,7 @@ void stream_fill(struct engine *e, struct stream *st, struct leg *leg)
 {
     if (st->in) {
         uint32_t some = take(e, st, leg);
+        hold(st, -(int32_t)some);
         leg->session->active_ns = e->now;
         if (st->h2)
             h2_credit(st, some);
@@ -258,6 +272,7 @@ ssize_t stream_discard(struct engine *e, struct stream *st)
     }
     uint32_t some = first->end - first->start;
     st->in = first->next;
+    hold(st, -(int32_t)some);
     block_put(e, first);
     if (st->h2)
         h2_credit(st, some);

@@ -4,7 +4,7 @@
  * `out` until it is framed. Invariants:
  *  - a leg is told later, from streams_tell, as epoll tells of sockets; nothing of a session runs inside nghttp2;
  *  - credit: the connection's is given when bytes arrive, the stream's when the leg takes them, so that who reads slowly
- *    holds up nobody else; what a connection holds in all is limited by blocks (buffer.c), as everything is;
+ *    holds up nobody else; what a connection holds in all is limited (h2_hold), beside all blocks (buffer.c);
  *  - a stream outlives its leg until its last words are sent, and its connection as long as its leg holds it. */
 #ifndef SEINE_STREAM_H
 #define SEINE_STREAM_H
@@ -22,6 +22,7 @@ struct stream {
     struct list gone; /* of its connection, among those that no leg holds, oldest first */
     struct block *in, *in_last;
     struct block *out;
+    uint32_t in_bytes;
     uint64_t left_ns;  /* when its leg left it */
     uint32_t wanted;   /* by its leg, as of epoll */
     uint32_t events;   /* to be told */

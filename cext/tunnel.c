@@ -49,6 +49,8 @@ void tunnel_close(struct engine *e, struct tunnel *t, int error)
         send_pending(e, t);
     }
     bool refused = t->state != TUNNEL_CONNECTING && !t->greeted;
+    if (t->state == TUNNEL_HANDSHAKE && !t->reach)
+        LESS(e, handshakes);
     t->state = TUNNEL_DEAD;
     list_remove(&t->all);
     list_remove(&t->dirty);
@@ -177,6 +179,8 @@ static void opened(struct engine *e, struct tunnel *t)
     COUNT(e, tls_handshakes);
     if (tls_was_resumed(t->tls))
         COUNT(e, tls_resumed);
+    if (!t->reach)
+        LESS(e, handshakes);
     t->state = TUNNEL_OPEN;
     t->heard_ns = t->used_ns = e->now;
     timer_start(&e->wheel, &t->timer, next_tick(e));
@@ -425,7 +429,9 @@ void tunnel_accept(struct engine *e, struct pod *pod, int fd, const struct endpo
                    const struct endpoint_address *asked, const struct h2_use *use)
 {
     struct credential *credential = pod->mtls == ENGINE_MTLS_DISABLED ? NULL : credential_find(e, pod->identity);
-    if (!credential || e->draining || e->counters[COUNTER_tunnels] >= e->config.max_tunnels) {
+    bool full = e->counters[COUNTER_tunnels] >= e->config.max_tunnels ||
+                e->counters[COUNTER_handshakes] >= e->config.max_handshakes;
+    if (!credential || e->draining || full) {
         e->counters[credential ? COUNTER_tunnel_limited : COUNTER_tunnel_no_identity]++;
         turn_away(fd);
         return;
@@ -437,6 +443,7 @@ void tunnel_accept(struct engine *e, struct pod *pod, int fd, const struct endpo
         return;
     }
     COUNT(e, tunnels_accepted);
+    COUNT(e, handshakes);
     t->state = TUNNEL_HANDSHAKE;
     t->remote = *peer;
     t->local = *asked;

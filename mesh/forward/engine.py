@@ -80,6 +80,8 @@ class EngineConfig:
     max_waiting: int = 1024  # the same for sockets
     max_buffers: int = 4096  # blocks of 64 KiB: 256 MiB per worker
     max_tunnels: int = 0  # 0: a quarter of max_connections
+    max_handshakes: int = 256  # a millisecond of a core each
+    max_held_bytes: int = 64 << 20  # 16 streams whose clients read nothing at all
     stuck_ms: int = 250  # a round trip round the world, and its retransmission
     accept_batch: int = 1  # a burst spreads over the workers, and no accept is made in vain
     budget: int = 1024  # events per pump, about 10 ms of work: the loop must breathe

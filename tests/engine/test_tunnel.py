@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from mesh.model import Protocol
-from tests.engine.pair import CLIENT, Pair
+from tests.engine.pair import CLIENT, HERE, Pair
 from tests.engine.rig import Reset
 
 MIB = 1 << 20
@@ -205,6 +206,36 @@ def test_a_reader_that_reads_nothing_holds_up_its_own_stream_only(pair: Pair) ->
     assert pair.source.count("tunnels") == 1
     held = pair.source.count("buffers") + pair.destination.count("buffers")
     assert held < 4 * 2 * (4 * 16 + 8)  # of each stream, its window of 4 MiB and what is on its way, in blocks
+
+
+def test_a_tunnel_that_holds_too_much_ends_who_reads_least() -> None:
+    with Pair(max_held_bytes=2 << 20) as pair:
+        pair.ready()
+        server = pair.serve()
+        idle, busy = pair.source.client(buffer_bytes=4096), pair.source.client()
+        apps = [server.accept(), server.accept()]
+        while not pair.source.count("h2_held_limited"):
+            apps[0].offer(bytes(1 << 20))
+            apps[1].offer(b"y")
+            busy.take()
+            pair.source.step()
+        pair.source.until(lambda: pair.source.count("buffers") < 4)
+        assert idle.is_reset()
+        apps[1].offer(b"end")
+        pair.source.until(lambda: busy.take().endswith(b"end"))
+
+
+def test_handshakes_that_do_not_end_keep_nobody_else_out_for_long() -> None:
+    with Pair(max_handshakes=3, tunnel_handshake_ms=50) as pair:
+        pair.ready()
+        server = pair.serve()
+        strangers = [socket.create_connection((HERE, pair.tunnel_port)) for _ in range(6)]
+        pair.destination.wait_for(tunnel_limited=3, tls_timeout=3)
+        client = pair.source.client()
+        client.send(b"x")
+        assert server.accept().receive(1) == b"x"
+        for stranger in strangers:
+            stranger.close()
 
 
 def test_a_large_download_by_a_slow_reader_keeps_memory_flat(pair: Pair) -> None:

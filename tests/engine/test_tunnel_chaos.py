@@ -83,7 +83,7 @@ def test_whatever_happens(seed: int) -> None:
             if number % 50 == 0:
                 world.heal()
         assert pair.source.count("http_requests") > 10
-        assert pair.source.count("tls_handshakes") > 1
+        assert pair.source.count("tunnels_dialled") > 0
         nodes = (pair.source, pair.destination)
         for node in nodes:
             node.engine.drain()
