@@ -190,7 +190,8 @@ int engine_adopt(engine *, int fd, uint32_t slot, uint8_t direction, const uint8
 int engine_set_plan(engine *, const struct engine_plan *);
 void engine_remove_plan(engine *, const uint8_t address[16], uint16_t port);
 
-/* Answers NEED_PLAN: the connection goes to its original destination. Unknown (ended meanwhile): nothing. */
+/* Answers NEED_PLAN: the connection goes to its original destination, or ends if it could have been meant to go by tunnel
+ * (it is outbound of a pod with an identity). Unknown (ended meanwhile): nothing. */
 void engine_no_plan(engine *, uint64_t connection);
 
 /* Who the pods of this node are to others: an identity's certificates as DER, leaf first, one after the other. Known:
