@@ -4,6 +4,7 @@
         client, web = town.pod("client", town.a), town.pod("web", town.b)
         vips = town.manifests.service("web", 80, backends=[web])
         town.wait_captured(client, web)
+        town.wait_introduced()
 
 Each agent runs in its node's network namespace and takes the pods that name its node; what it says of itself to the
 others (its MeshNode) goes into the same directory. Settings of one node only: `town.mesh[town.a].settings`, before the
@@ -20,6 +21,7 @@ from tests.kit.lab import Lab, Pod
 from tests.kit.manifests import Manifests
 from tests.kit.network import Node
 from tests.kit.seine import Mesh
+from tests.kit.wait import eventually
 
 
 class TwoNodes:
@@ -60,3 +62,15 @@ class TwoNodes:
         """Until both agents know them."""
         for mesh in self.mesh.values():
             mesh.wait_service(*names)
+
+    def wait_introduced(self) -> None:
+        """Until each agent knows of every pod that the other one names: from then on they go by tunnel."""
+        expected = {mesh: len(mesh.status()["pods"]) for mesh in self.mesh.values()}
+
+        def known() -> bool:
+            return all(
+                sum(peer["workloads"] for peer in mesh.status()["peers"]) == sum(expected.values()) - own
+                for mesh, own in expected.items()
+            )
+
+        eventually(known, "the agents to know each other's pods", 10.0)
