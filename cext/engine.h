@@ -219,6 +219,9 @@ struct engine_limits {
 };
 void engine_set_limits(engine *, const struct engine_limits *);
 
+/* Beats in another file from now on: an agent of a newer version may have made one. Keeps no descriptor. */
+int engine_beat_in(engine *, int heartbeat_fd);
+
 /* Stops accepting for good; connections live on. engine_live() says how many are left. */
 void engine_drain(engine *);
 uint32_t engine_live(const engine *);

@@ -112,13 +112,18 @@ static void timer_ready(struct engine *e)
 }
 
 /* Cell 0 is everybody's, the next ones are one worker's each; the hooks compare with the kernel's monotonic clock. */
+static void show_life(struct engine *e)
+{
+    if (!e->heartbeat)
+        return;
+    __atomic_store_n(&e->heartbeat[0], e->now, __ATOMIC_RELAXED);
+    __atomic_store_n(&e->heartbeat[1 + e->worker], e->now, __ATOMIC_RELAXED);
+}
+
 static void beat(void *owner, struct timer *timer)
 {
     struct engine *e = owner;
-    if (e->heartbeat) {
-        __atomic_store_n(&e->heartbeat[0], e->now, __ATOMIC_RELAXED);
-        __atomic_store_n(&e->heartbeat[1 + e->worker], e->now, __ATOMIC_RELAXED);
-    }
+    show_life(e);
     timer_start(&e->wheel, timer, ms_from_now(e, e->config.heartbeat_ms));
 }
 
@@ -249,15 +254,17 @@ static bool open_descriptors(struct engine *e)
     return watch_set(e, &e->timer_watch, EPOLLIN) == 0 && watch_set(e, &e->kick_watch, EPOLLIN) == 0;
 }
 
-static bool map_heartbeat(struct engine *e, int fd)
+int engine_beat_in(engine *e, int heartbeat_fd)
 {
-    if (fd < 0)
-        return true;
-    void *map = mmap(NULL, HEARTBEAT_MAP_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *map = mmap(NULL, HEARTBEAT_MAP_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, heartbeat_fd, 0);
     if (map == MAP_FAILED)
-        return false;
+        return -errno;
+    if (e->heartbeat)
+        munmap(e->heartbeat, HEARTBEAT_MAP_BYTES);
     e->heartbeat = map;
-    return true;
+    e->now = clock_ns();
+    show_life(e);
+    return 0;
 }
 
 static bool start(struct engine *e, const struct engine_config *config, int stats_fd, int heartbeat_fd, uint32_t worker)
@@ -276,7 +283,8 @@ static bool start(struct engine *e, const struct engine_config *config, int stat
         return false;
     e->counters = stats_counters(e->stats);
     e->pods = calloc(SLOTS_MAX, sizeof(struct pod *));
-    if (!e->pods || pool_init(e) < 0 || tunnels_init(e) < 0 || !open_descriptors(e) || !map_heartbeat(e, heartbeat_fd))
+    if (!e->pods || pool_init(e) < 0 || tunnels_init(e) < 0 || !open_descriptors(e) ||
+        (heartbeat_fd >= 0 && engine_beat_in(e, heartbeat_fd) < 0))
         return false;
     beat(e, &e->beat);
     retire_start(e);

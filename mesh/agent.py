@@ -93,11 +93,16 @@ def raise_open_files() -> None:
 
 
 def open_stats(run_dir: Path, worker: int) -> int:
-    """The counter file of a worker number; successors of a worker go on counting in it."""
-    fd = os.open(run_dir / f"worker-{worker}.stats", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if os.fstat(fd).st_size != stats_bytes():
-        os.ftruncate(fd, 0)
-        os.ftruncate(fd, stats_bytes())
+    """The counter file of a worker number; successors of a worker go on counting in it.
+
+    One of another size is of another version, whose worker may live and have it mapped: it keeps that, shortened it
+    would die of it (SIGBUS); its successor gets a new one.
+    """
+    path = run_dir / f"worker-{worker}.stats"
+    if path.exists() and path.stat().st_size not in (0, stats_bytes()):
+        path.unlink()
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.ftruncate(fd, stats_bytes())
     return fd
 
 

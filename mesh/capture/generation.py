@@ -15,9 +15,10 @@ from pathlib import Path
 from mesh.capture import pins
 from mesh.capture.objects import KernelError, Map, MapFull, fit, open_pin, pin
 
-# State that the agent cannot make again by itself. Not listed: `listeners` and `ends` cannot be read back, `notes` and
-# `shortcuts` not listed, `flows`, `lanes` and `heartbeat` are too short-lived; all of them change layout hardly ever.
-COPIED = ("settings", "pods", "port_rules", "backends", "destinations", "homes", "counters", "slots")
+# State that the agent cannot make again by itself; the last heartbeat bridges the time until workers beat in the new
+# map. Not listed: `listeners` and `ends` cannot be read back, `notes` and `shortcuts` not listed, `flows` and `lanes`
+# are too short-lived; all of them change layout hardly ever.
+COPIED = ("heartbeat", "settings", "pods", "port_rules", "backends", "destinations", "homes", "counters", "slots")
 STAGING, REPLACED = "staging", "replaced"
 
 

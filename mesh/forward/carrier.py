@@ -109,8 +109,9 @@ class Carrier:
             self._engine = Engine(config, stats, heartbeat, self.worker)
             self._loop.add_reader(self._engine.fd, self._react)
             self._tell_levels()
+        self._engine.beat_in(heartbeat)  # the same map for every agent of a version; another's may be another
         self._engine.set_limits(message.limits)
-        _close_all(descriptors)  # the engine has them mapped, and the files are the same for every agent
+        _close_all(descriptors)  # the engine has them mapped
 
     def _add_pod(self, message: say.AddPod, listeners: list[int]) -> None:
         slot = message.slot

@@ -276,6 +276,10 @@ class Engine:
         values["max_connections"] = limits.max_connections or _default_max_connections()
         lib.engine_set_limits(self._engine, ffi.new("struct engine_limits *", values))
 
+    def beat_in(self, heartbeat_fd: int) -> None:
+        """From now on, and once at once. The descriptor stays the caller's."""
+        _checked(lib.engine_beat_in(self._engine, heartbeat_fd), "the heartbeat map")
+
     def poke(self) -> None:
         """Makes `fd` readable."""
         lib.engine_poke(self._engine)

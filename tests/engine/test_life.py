@@ -88,6 +88,16 @@ def test_draining_closes_the_door_and_lets_finish_who_is_in(rig: Rig) -> None:
     rig.until(lambda: rig.engine.live() == 0)
 
 
+def test_the_heart_beats_where_a_newer_agent_looks(rig: Rig) -> None:
+    newer = os.memfd_create("heart")
+    os.ftruncate(newer, 4096)
+    rig.engine.beat_in(newer)
+    assert 0 < struct.unpack("Q", os.pread(newer, 8, 0))[0] <= time.monotonic_ns()
+    with pytest.raises(OSError, match="heartbeat map"):
+        rig.engine.beat_in(-1)
+    os.close(newer)
+
+
 def test_the_heart_beats_in_both_cells() -> None:
     with Rig(heartbeat_ms=10) as rig:
 

@@ -82,8 +82,11 @@ class Capturing:
         self.lab.at_end(self.close)
 
     def open(self, **how: Any) -> None:
-        self.kernel = Kernel.open(self.lab.name, cgroup_root=cgroup2_root(), pins=pin_root(), **how)
+        self.open_without_a_beat(**how)
         self.beat()
+
+    def open_without_a_beat(self, **how: Any) -> None:
+        self.kernel = Kernel.open(self.lab.name, cgroup_root=cgroup2_root(), pins=pin_root(), **how)
 
     def close(self) -> None:
         for each in self.enrolled:

@@ -183,6 +183,17 @@ def test_an_upgrade_across_a_changed_struct_loses_nothing(lab, tmp_path, change)
         each.close()
 
 
+def test_an_upgrade_across_a_changed_heartbeat_takes_nobody_for_dead(lab, tmp_path):
+    """Until the workers, which live, have heard of the new map, the hooks have their last beat."""
+    fewer = older(tmp_path, lambda text: text.replace("1 + 2 * WORKERS_MAX", "1 + WORKERS_MAX"), "maps.h")
+    capture = Capturing(lab, {"source": fewer})
+    client = capture.enrol(lab.pod("client"), fail_mode=FailMode.CLOSED)
+    capture.know(pod_address("10.1.2.3"))
+    capture.kernel.close()
+    capture.open_without_a_beat()
+    assert reaches_its_worker(client, "10.1.2.3")
+
+
 def test_an_upgrade_that_cannot_carry_the_listeners_lets_them_be_set_first(lab, tmp_path):
     source = older(tmp_path, lambda text: text.replace("listeners, 1024", "listeners, 512"), "maps.h")
     capture = Capturing(lab, {"source": source})
