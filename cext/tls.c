@@ -1,14 +1,13 @@
 /* One TLS connection over memory. The contract is in tls.h. */
 #include "tls.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "credential.h"
+#include "peer.h"
 #include "signer.h"
 #include "tunnel.h"
 
@@ -18,7 +17,8 @@ struct tls {
     SSL *ssl;
     struct engine *engine;
     struct tunnel *owner;
-    struct name *own, *expected, *peer;
+    struct name *own, *expected;
+    struct peer peer;
     struct signature *signature; /* under way */
     SSL_SESSION *session;
     const uint8_t *in;
@@ -27,7 +27,6 @@ struct tls {
     uint8_t *out;
     size_t out_at, out_end, out_size;
     enum tls_reason failure;
-    char serial[TLS_SERIAL_MAX];
 };
 
 static _Thread_local struct tls *running; /* whose handshake OpenSSL works on now */
@@ -143,107 +142,17 @@ void tls_sent(struct tls *tls, size_t length)
 
 /* ---- who is there ---- */
 
-/* The length of "spiffe://DOMAIN" without the scheme, of exactly spiffe://DOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT; 0: no.
- * No port, user, query or fragment: none of their characters is one of a name's. */
-static size_t spiffe_domain(const char *id)
-{
-    static const char NAME[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
-    static const char *const BEFORE[] = {"spiffe://", "/ns/", "/sa/"};
-    size_t domain = 0;
-    for (int i = 0; i < 3; i++) {
-        if (strncmp(id, BEFORE[i], strlen(BEFORE[i])) != 0)
-            return 0;
-        id += strlen(BEFORE[i]);
-        size_t length = strspn(id, NAME);
-        if (length == 0)
-            return 0;
-        domain = domain ? domain : length;
-        id += length;
-    }
-    return *id ? 0 : domain;
-}
-
-/* The one URI of the certificate; false: there is none, another one, or it is no text. */
-static bool read_uri(X509 *leaf, char to[TLS_SPIFFE_MAX + 1])
-{
-    GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
-    int uris = 0;
-    bool fine = true;
-    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-        if (name->type != GEN_URI)
-            continue;
-        const ASN1_IA5STRING *uri = name->d.uniformResourceIdentifier;
-        int length = ASN1_STRING_length(uri);
-        fine = uris++ == 0 && length <= TLS_SPIFFE_MAX && !memchr(ASN1_STRING_get0_data(uri), 0, (size_t)length);
-        if (!fine)
-            break;
-        memcpy(to, ASN1_STRING_get0_data(uri), (size_t)length);
-        to[length] = 0;
-    }
-    GENERAL_NAMES_free(names);
-    return fine && uris == 1;
-}
-
-static void read_serial(X509 *leaf, char to[TLS_SERIAL_MAX])
-{
-    BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(leaf), NULL);
-    char *text = number ? BN_bn2hex(number) : NULL;
-    const char *digits = text ? text + strspn(text, "0") : "";
-    to[0] = 0;
-    if (strlen(digits) < TLS_SERIAL_MAX)
-        for (size_t i = 0; i <= strlen(digits); i++)
-            to[i] = (char)tolower((unsigned char)digits[i]);
-    OPENSSL_free(text);
-    BN_free(number);
-}
-
-static enum tls_reason judge(struct tls *tls, X509 *leaf)
-{
-    char id[TLS_SPIFFE_MAX + 1];
-    if (X509_check_ca(leaf))
-        return TLS_not_a_leaf;
-    if (X509_cmp_current_time(X509_get0_notBefore(leaf)) > 0)
-        return TLS_not_yet_valid;
-    if (X509_cmp_current_time(X509_get0_notAfter(leaf)) < 0)
-        return TLS_expired;
-    size_t domain = read_uri(leaf, id) ? spiffe_domain(id) : 0;
-    if (!domain)
-        return TLS_not_spiffe;
-    if (!trust_has(tls->engine, id, domain))
-        return TLS_trust_domain;
-    if (tls->expected && strcmp(tls->expected->text, id) != 0)
-        return TLS_identity;
-    read_serial(leaf, tls->serial);
-    if (trust_denies(tls->engine, id) || trust_denies(tls->engine, tls->serial))
-        return TLS_denied;
-    name_unref(tls->engine, tls->peer);
-    tls->peer = name_get(tls->engine, id);
-    return tls->peer ? TLS_FINE : TLS_broken;
-}
-
-static enum tls_reason chain_reason(int error)
-{
-    switch (error) {
-    case X509_V_ERR_CERT_HAS_EXPIRED: return TLS_expired;
-    case X509_V_ERR_CERT_NOT_YET_VALID: return TLS_not_yet_valid;
-    case X509_V_ERR_INVALID_PURPOSE:
-    case X509_V_ERR_INVALID_CA: return TLS_not_a_leaf;
-    default: return TLS_untrusted;
-    }
-}
-
 static int on_verify(int fine, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct tls *tls = SSL_get_app_data(ssl);
     if (!fine) {
-        tls->failure = chain_reason(X509_STORE_CTX_get_error(store));
+        tls->failure = peer_chain_reason(X509_STORE_CTX_get_error(store));
         return 0;
     }
     if (X509_STORE_CTX_get_error_depth(store) > 0)
         return 1;
-    tls->failure = judge(tls, X509_STORE_CTX_get_current_cert(store));
+    tls->failure = peer_judge(tls->engine, X509_STORE_CTX_get_current_cert(store), tls->expected, &tls->peer);
     if (tls->failure == TLS_FINE)
         return 1;
     X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
@@ -262,12 +171,12 @@ bool tls_is_paused(const struct tls *tls)
 
 bool tls_is_denied(const struct tls *tls)
 {
-    return tls->peer && (trust_denies(tls->engine, tls->peer->text) || trust_denies(tls->engine, tls->serial));
+    return peer_is_denied(tls->engine, &tls->peer);
 }
 
 struct name *tls_peer(const struct tls *tls)
 {
-    return tls->peer;
+    return tls->peer.name;
 }
 
 /* ---- the handshake ---- */
@@ -313,7 +222,7 @@ static enum tls_reason after(struct tls *tls)
     if (length != 2 || memcmp(protocol, "h2", 2) != 0)
         return TLS_alpn;
     X509 *leaf = SSL_get0_peer_certificate(tls->ssl);
-    return leaf ? judge(tls, leaf) : TLS_no_certificate;
+    return leaf ? peer_judge(tls->engine, leaf, tls->expected, &tls->peer) : TLS_no_certificate;
 }
 
 enum tls_step tls_handshake(struct tls *tls)
@@ -459,7 +368,7 @@ void tls_free(struct tls *tls)
     signature_free(tls->signature);
     name_unref(e, tls->own);
     name_unref(e, tls->expected);
-    name_unref(e, tls->peer);
+    name_unref(e, tls->peer.name);
     free(tls->kept);
     free(tls->out);
     free(tls);

@@ -4,9 +4,7 @@
  * Private keys are not here. A handshake that must sign pauses (SSL_MODE_ASYNC), an event asks the agent, and
  * tls_signed lets it go on: the loop never waits. Everything of OpenSSL lives in a library context of our own, so that
  * a Python in the same process keeps its defaults.
- * Who the other end is: exactly one URI SAN, spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT, in a leaf that is no
- * CA, under a root that we believe, of our trust domain (SPIFFE X.509-SVID 4 and 5; Istio's path). Host names and
- * addresses in certificates mean nothing. A resumed session is judged anew. */
+ * Who the other end is, is judged by peer.h, under a root that we believe; a resumed session is judged anew. */
 #ifndef SEINE_TLS_H
 #define SEINE_TLS_H
 
@@ -14,9 +12,7 @@
 
 #include "core.h"
 
-#define TLS_SIGN_MAX 256    /* what TLS 1.3 has signed: 64 spaces, up to 34 characters, a zero, a hash (RFC 8446 4.4.3) */
-#define TLS_SPIFFE_MAX 2048 /* SPIFFE-ID 2.3 */
-#define TLS_SERIAL_MAX 41   /* 20 bytes (RFC 5280 4.1.2.2) in hexadecimal; a longer one cannot be denied by number */
+#define TLS_SIGN_MAX 256 /* what TLS 1.3 has signed: 64 spaces, up to 34 characters, a zero, a hash (RFC 8446 4.4.3) */
 
 enum tls_step { TLS_STEP_DONE, TLS_STEP_MORE, TLS_STEP_FAILED };
 

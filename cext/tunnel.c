@@ -12,10 +12,7 @@
 #include "credential.h"
 #include "reach.h"
 
-#define READ_TURNS 4     /* reads of one tunnel for one event, before others get their turn */
-#define FLUSH_TURNS 8    /* likewise, packs of 64 KiB */
 #define TICK_MS_MAX 5000 /* of an open tunnel's timer */
-#define TELL_EVERY_NS (1000 * NS_PER_MS)
 #define TUNNEL_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
 static void on_timer(void *owner, struct timer *);
@@ -25,7 +22,7 @@ struct name *tunnel_peer(const struct tunnel *t)
     return tls_peer(t->tls);
 }
 
-static void mark(struct engine *e, struct tunnel *t)
+void tunnel_mark(struct engine *e, struct tunnel *t)
 {
     if (list_empty(&t->dirty) && t->state != TUNNEL_DEAD)
         list_push(&e->tunnels.dirty, &t->dirty);
@@ -33,12 +30,10 @@ static void mark(struct engine *e, struct tunnel *t)
 
 void tunnel_wake(struct engine *e, struct h2 *h2)
 {
-    mark(e, tunnel_of(h2));
+    tunnel_mark(e, tunnel_of(h2));
 }
 
 /* ---- the end ---- */
-
-static void send_pending(struct engine *e, struct tunnel *t);
 
 void tunnel_close(struct engine *e, struct tunnel *t, int error)
 {
@@ -46,7 +41,7 @@ void tunnel_close(struct engine *e, struct tunnel *t, int error)
         return;
     if (t->state == TUNNEL_OPEN && !error) {
         tls_bye(t->tls);
-        send_pending(e, t);
+        tunnel_send(e, t);
     }
     bool refused = t->state != TUNNEL_CONNECTING && !t->greeted;
     if (t->state == TUNNEL_HANDSHAKE && !t->reach)
@@ -74,213 +69,6 @@ void tunnels_bury(struct engine *e)
         free(container_of(link, struct tunnel, all));
 }
 
-/* ---- bytes out ---- */
-
-static void send_pending(struct engine *e, struct tunnel *t)
-{
-    size_t length;
-    const uint8_t *bytes;
-    while (!t->full && (bytes = tls_pending(t->tls, &length), length > 0)) {
-        ssize_t sent = send(t->watch.fd, bytes, length, MSG_NOSIGNAL);
-        if (sent >= 0) {
-            tls_sent(t->tls, (size_t)sent);
-            e->counters[COUNTER_tunnel_sent_bytes] += (uint64_t)sent;
-            t->full = (size_t)sent < length;
-        } else if (errno == EAGAIN) {
-            t->full = true;
-        } else if (errno != EINTR) {
-            t->hangup = true; /* what it has said may still be read */
-            tls_sent(t->tls, length);
-            return;
-        }
-    }
-}
-
-/* false: broken. */
-static bool pack(struct engine *e, struct tunnel *t)
-{
-    ssize_t packed = h2_pack(&t->h2, e->tunnels.plain, H2_PACK_MAX);
-    if (packed > 0 && tls_write(t->tls, e->tunnels.plain, (size_t)packed) < 0)
-        return false;
-    return packed >= 0;
-}
-
-static bool can_pack(const struct tunnel *t)
-{
-    return t->state == TUNNEL_OPEN && !t->full && h2_wants_to_pack(&t->h2);
-}
-
-static bool is_over(const struct tunnel *t)
-{
-    return t->state == TUNNEL_OPEN && !h2_wants_to_pack(&t->h2) && !nghttp2_session_want_read(t->h2.session);
-}
-
-static void flush(struct engine *e, struct tunnel *t)
-{
-    for (int turn = 0; turn < FLUSH_TURNS; turn++) {
-        if (can_pack(t) && !pack(e, t)) {
-            COUNT(e, tunnel_broken);
-            tunnel_close(e, t, EPROTO);
-            return;
-        }
-        send_pending(e, t);
-        if (!can_pack(t))
-            break;
-    }
-    if (can_pack(t))
-        mark(e, t);
-    else if (is_over(t))
-        tunnel_close(e, t, 0);
-}
-
-void tunnels_flush(struct engine *e)
-{
-    struct list all, *link;
-    for (list_move(&e->tunnels.dirty, &all); (link = list_shift(&all));) {
-        struct tunnel *t = container_of(link, struct tunnel, dirty);
-        if (t->state != TUNNEL_CONNECTING && t->state != TUNNEL_DEAD)
-            flush(e, t);
-    }
-}
-
-/* ---- the handshake ---- */
-
-/* People are told, but not a thousand times. */
-static void tell(struct engine *e, const struct tunnel *t, enum tls_reason reason)
-{
-    const struct endpoint_address *other = t->reach ? reach_address(t->reach) : &t->remote;
-    uint64_t *last_ns = &e->refusals_told_ns[reason];
-    e->counters[COUNTER_tls_failed_no_certificate - 1 + (uint32_t)reason]++;
-    if (*last_ns && e->now - *last_ns < TELL_EVERY_NS)
-        return;
-    *last_ns = e->now;
-    struct engine_event event = {.kind = ENGINE_TUNNEL_REFUSED, .slot = t->slot, .reason = reason, .port = other->port,
-                                 .direction = t->reach ? ENGINE_OUTBOUND : ENGINE_INBOUND};
-    memcpy(event.address, other->ip, sizeof event.address);
-    event_push(e, &event);
-}
-
-static void fail(struct engine *e, struct tunnel *t, enum tls_reason reason)
-{
-    tell(e, t, reason);
-    send_pending(e, t); /* the alert: the peer shall know why */
-    tunnel_close(e, t, ECONNABORTED);
-}
-
-static uint64_t next_tick(const struct engine *e)
-{
-    const struct engine_config *c = &e->config;
-    uint32_t least = c->tunnel_ping_ms < c->tunnel_idle_ms ? c->tunnel_ping_ms : c->tunnel_idle_ms;
-    return ms_from_now(e, least < TICK_MS_MAX ? least : TICK_MS_MAX);
-}
-
-static void opened(struct engine *e, struct tunnel *t)
-{
-    COUNT(e, tls_handshakes);
-    if (tls_was_resumed(t->tls))
-        COUNT(e, tls_resumed);
-    if (!t->reach)
-        LESS(e, handshakes);
-    t->state = TUNNEL_OPEN;
-    t->heard_ns = t->used_ns = e->now;
-    timer_start(&e->wheel, &t->timer, next_tick(e));
-}
-
-static void handshake(struct engine *e, struct tunnel *t)
-{
-    t->paused = false;
-    switch (tls_handshake(t->tls)) {
-    case TLS_STEP_DONE: opened(e, t); break;
-    case TLS_STEP_MORE: t->paused = tls_is_paused(t->tls); break;
-    case TLS_STEP_FAILED: fail(e, t, tls_failure(t->tls)); return;
-    }
-    mark(e, t);
-}
-
-/* ---- bytes in ---- */
-
-/* What is in TLS's hands; false: the tunnel is no more. */
-static bool digest(struct engine *e, struct tunnel *t)
-{
-    ssize_t got;
-    if (t->state == TUNNEL_HANDSHAKE && !t->paused)
-        handshake(e, t);
-    if (t->state != TUNNEL_OPEN)
-        return t->state != TUNNEL_DEAD;
-    while ((got = tls_read(t->tls, e->tunnels.plain, H2_PACK_MAX)) > 0) {
-        t->greeted = true;
-        if (h2_feed(&t->h2, e->tunnels.plain, (size_t)got) == 0)
-            continue;
-        COUNT(e, tunnel_broken);
-        pack(e, t); /* GOAWAY says why */
-        send_pending(e, t);
-        tunnel_close(e, t, EPROTO);
-        return false;
-    }
-    if (got == -EAGAIN)
-        return true;
-    if (got == -ECONNABORTED)
-        tell(e, t, TLS_told);
-    else if (got != 0)
-        COUNT(e, tunnel_broken);
-    tunnel_close(e, t, (int)-got);
-    return false;
-}
-
-static void ended(struct engine *e, struct tunnel *t, int error)
-{
-    if (t->state == TUNNEL_OPEN)
-        COUNT(e, tunnel_cut);
-    else
-        tell(e, t, TLS_broken);
-    tunnel_close(e, t, error);
-}
-
-static void read_some(struct engine *e, struct tunnel *t)
-{
-    for (int turn = 0; turn < READ_TURNS && t->readable && !t->paused; turn++) {
-        ssize_t got = recv(t->watch.fd, e->tunnels.cipher, sizeof e->tunnels.cipher, 0);
-        if (got > 0) {
-            t->heard_ns = e->now;
-            t->pinged = false;
-            t->readable = t->hangup || got == sizeof e->tunnels.cipher;
-            e->counters[COUNTER_tunnel_received_bytes] += (uint64_t)got;
-            if (!tls_feed(t->tls, e->tunnels.cipher, (size_t)got)) {
-                COUNT(e, no_memory);
-                tunnel_close(e, t, ENOMEM);
-                return;
-            }
-            if (!digest(e, t))
-                return;
-        } else if (got < 0 && errno == EAGAIN) {
-            t->readable = false;
-        } else if (got == 0 || errno != EINTR) {
-            ended(e, t, got == 0 ? ECONNRESET : errno);
-            return;
-        }
-    }
-    if (t->readable && !t->paused && list_empty(&t->again))
-        list_push(&e->tunnels.again, &t->again);
-}
-
-uint32_t tunnels_again(struct engine *e)
-{
-    struct list all, *link;
-    uint32_t count = 0;
-    for (list_move(&e->tunnels.again, &all); (link = list_shift(&all)); count++)
-        read_some(e, container_of(link, struct tunnel, again));
-    return count;
-}
-
-void tunnel_signed(struct engine *e, struct tunnel *t)
-{
-    if (t->state != TUNNEL_HANDSHAKE)
-        return;
-    t->paused = false;
-    if (digest(e, t))
-        read_some(e, t);
-}
-
 /* ---- events ---- */
 
 static void connected(struct engine *e, struct tunnel *t)
@@ -294,7 +82,7 @@ static void connected(struct engine *e, struct tunnel *t)
         return;
     }
     t->state = TUNNEL_HANDSHAKE;
-    handshake(e, t);
+    tunnel_handshake(e, t);
 }
 
 void tunnel_event(struct engine *e, struct tunnel *t, uint32_t events)
@@ -305,14 +93,26 @@ void tunnel_event(struct engine *e, struct tunnel *t, uint32_t events)
         t->hangup = true;
     if (events & EPOLLOUT) {
         t->full = false;
-        mark(e, t);
+        tunnel_mark(e, t);
     }
     if (t->state == TUNNEL_CONNECTING)
         connected(e, t);
     if (t->state == TUNNEL_DEAD || !(events & ~(uint32_t)EPOLLOUT))
         return;
     t->readable = true;
-    read_some(e, t);
+    tunnel_read(e, t);
+}
+
+static uint64_t next_tick(const struct engine *e)
+{
+    const struct engine_config *c = &e->config;
+    uint32_t least = c->tunnel_ping_ms < c->tunnel_idle_ms ? c->tunnel_ping_ms : c->tunnel_idle_ms;
+    return ms_from_now(e, least < TICK_MS_MAX ? least : TICK_MS_MAX);
+}
+
+void tunnel_tick(struct engine *e, struct tunnel *t)
+{
+    timer_start(&e->wheel, &t->timer, next_tick(e));
 }
 
 static void check(struct engine *e, struct tunnel *t)
@@ -329,7 +129,7 @@ static void check(struct engine *e, struct tunnel *t)
         COUNT(e, tunnel_idle);
         if (!t->h2.went_away)
             h2_goodbye(&t->h2);
-        flush(e, t);
+        tunnel_flush(e, t);
         tunnel_close(e, t, 0);
     } else if (!t->pinged && silent_ns >= c->tunnel_ping_ms * NS_PER_MS) {
         t->pinged = true;
@@ -348,7 +148,7 @@ static void on_timer(void *owner, struct timer *timer)
     }
     check(e, t);
     if (t->state == TUNNEL_OPEN)
-        timer_start(&e->wheel, timer, next_tick(e));
+        tunnel_tick(e, t);
 }
 
 /* ---- the beginning ---- */

@@ -51,6 +51,15 @@ void tunnel_signed(struct engine *, struct tunnel *);
 void tunnel_close(struct engine *, struct tunnel *, int error);
 void tunnel_wake(struct engine *, struct h2 *); /* for struct h2_use */
 
+void tunnel_mark(struct engine *, struct tunnel *); /* it has something to send */
+void tunnel_tick(struct engine *, struct tunnel *); /* starts its timer, once it is open */
+
+/* tunnel_io.c. Any of them may close it. */
+void tunnel_handshake(struct engine *, struct tunnel *);
+void tunnel_read(struct engine *, struct tunnel *);
+void tunnel_flush(struct engine *, struct tunnel *);
+void tunnel_send(struct engine *, struct tunnel *); /* what TLS has for it; closes nothing */
+
 int tunnels_init(struct engine *);
 uint32_t tunnels_again(struct engine *); /* one turn for those with more to read; answers how many */
 void tunnels_flush(struct engine *);
