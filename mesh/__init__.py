@@ -28,6 +28,7 @@ Around them:
     report       what the agent tells of itself, as one document
     agent        composition root: one per node, root
     worker       composition root: several per node, no privileges
+    quic         composition root: one per node where QUIC is asked for, no privileges
     cli          the command `seine`, one file per command
 
 Imports go downward only: cli -> agent, worker -> control -> stages and kube -> node -> config -> model, errors, aio.

@@ -9,40 +9,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import signal
-import socket
 from pathlib import Path
 
 import uvloop
 
-from mesh.aio.channel import Channel, ChannelClosed
+from mesh.aio.channel import ChannelClosed
 from mesh.aio.privileges import drop_privileges
+from mesh.aio.process import hold_lock, knock
 from mesh.forward import messages
 from mesh.forward.carrier import Carrier
 from mesh.observe.logs import to_stream
 
 log = logging.getLogger("seine.worker")
-KNOCK_SECONDS = 0.2
-
-
-async def connect(path: Path) -> Channel:
-    """Knock until an agent listens: a restarting one is back within about a second."""
-    while True:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, str(path))
-            return Channel(sock)
-        except OSError:
-            sock.close()
-            await asyncio.sleep(KNOCK_SECONDS)
 
 
 async def serve(carrier: Carrier, agent_socket: Path) -> None:
     """One conversation with an agent after the other, until drained."""
     while True:
-        channel = await connect(agent_socket)
+        channel = await knock(agent_socket)
         carrier.meet(channel)
         try:
             while True:
@@ -75,8 +60,7 @@ def run() -> None:
     parser.add_argument("--lock", type=int, required=True, help="descriptor of the lock that says we live")
     parser.add_argument("--log-level", default="INFO")
     arguments = parser.parse_args()
-    os.ftruncate(arguments.lock, 0)
-    os.pwrite(arguments.lock, f"{os.getpid()}\n".encode(), 0)
+    hold_lock(arguments.lock)
     with to_stream(arguments.log_level), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(arguments.worker, arguments.agent_socket, arguments.uid))
 

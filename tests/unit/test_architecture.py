@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -147,13 +148,23 @@ def strangers(paths: list[Path], known: set[str]) -> list[str]:
 
 def test_what_is_imported_is_declared() -> None:
     """What merely came along with something else would be missing one day, and only in somebody's installation."""
-    assert strangers(MESH, declared()) == []
+    quic = [path for path in MESH if path.is_relative_to(ROOT / "mesh/forward/quic")]
+    assert strangers([path for path in MESH if path not in quic], declared()) == []
+    assert strangers(quic, declared("quic")) == []
+
+
+def test_agent_and_workers_do_not_pay_for_quic() -> None:
+    """What they need of it (messages, the worker's and the agent's side) brings no aioquic."""
+    parts = "mesh.agent, mesh.worker, mesh.forward.quic.caller, mesh.forward.quic.messages, sys"
+    code = f"import {parts}; print([name for name in ('aioquic', 'pylsqpack') if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def test_what_tests_and_builds_import_is_declared() -> None:
     """What somebody had installed by hand is missing on the next machine."""
     others = [path for path in PYTHON if path not in MESH]
-    assert strangers(others, declared("test", "bench") | {"setuptools", "tests", "deploy", "cext"}) == []
+    assert strangers(others, declared("test", "bench", "quic") | {"setuptools", "tests", "deploy", "cext"}) == []
 
 
 def test_every_licence_text_is_in_the_tree() -> None:
