@@ -2,7 +2,7 @@
 
 Started means proven: each agent's prover says that its pods are captured, and each knows of the other's, so that
 nothing goes between them but by tunnel. The settings are the product's defaults. Counters: /metrics of both; what both
-have carried counts.
+have carried counts, and only if there were tunnels.
 """
 
 from __future__ import annotations
@@ -67,12 +67,16 @@ class SeinePair(Peer):
         return [*self.near.processes(), *self.far.processes()]
 
     def carried(self) -> int:
-        name = "seine_connections_total" if self.place.mode is Mode.MIXED else "seine_requests_total"
-        client = self.place.client.name
-        return min(
-            int(mesh.metrics().value(name, direction=direction, source_workload=client))
-            for mesh, direction in ((self.near, "outbound"), (self.far, "inbound"))
-        )
+        """HTTP requests of several connections share one beyond the near end, so far there are fewer connections."""
+        if not any(worker["counters"].get("hbone_streams") for worker in self.far.status()["workers"]):
+            return 0  # whatever got there did not go by tunnel
+        if self.place.mode is Mode.MIXED:
+            return self._counted(self.near, "seine_connections_total", "outbound")
+        ends = ((self.near, "outbound"), (self.far, "inbound"))
+        return min(self._counted(mesh, "seine_requests_total", direction) for mesh, direction in ends)
+
+    def _counted(self, mesh: Mesh, name: str, direction: str) -> int:
+        return int(mesh.metrics().value(name, direction=direction, source_workload=self.place.client.name))
 
     def version(self) -> str:
         return version()
