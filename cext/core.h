@@ -457,6 +457,7 @@ void opaque_timeout(struct engine *, struct session *);
 int leg_watch(struct engine *, struct leg *, uint32_t wanted); /* 0 wanted: errors and hang-ups only */
 void leg_fill(struct engine *, struct leg *); /* reads once into what room its block has */
 ssize_t leg_write(struct engine *, struct leg *, const uint8_t *, size_t); /* < 0: not now, or `shut`: never again */
+bool leg_give(struct engine *, struct leg *from, struct leg *to); /* a whole block to a stream: nothing is copied */
 ssize_t leg_discard(struct engine *, struct leg *); /* reads once and forgets it. < 0: none now, 0: the end */
 void leg_shut(struct engine *, struct leg *); /* nothing more is sent to it */
 void leg_drop(struct engine *, struct leg *); /* forgets the bytes under way */

@@ -18,6 +18,11 @@ static bool leg_send(struct engine *e, struct leg *from, struct leg *to)
 {
     struct block *block = from->rx;
     size_t left = block->end - block->start;
+    if (to->stream && leg_give(e, from, to)) {
+        account(from->session, from, left);
+        from->session->active_ns = e->now;
+        return true;
+    }
     ssize_t sent = leg_write(e, to, block->bytes + block->start, left);
     if (sent < 0) {
         if (to->shut)

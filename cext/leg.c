@@ -82,6 +82,16 @@ ssize_t leg_write(struct engine *e, struct leg *leg, const uint8_t *bytes, size_
     return sent;
 }
 
+bool leg_give(struct engine *e, struct leg *from, struct leg *to)
+{
+    if (!stream_adopt(e, to->stream, from->rx))
+        return false;
+    from->rx = NULL;
+    to->full = false;
+    leg_moves(to);
+    return true;
+}
+
 ssize_t leg_discard(struct engine *e, struct leg *leg)
 {
     uint8_t bytes[DISCARD_BYTES];

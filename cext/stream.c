@@ -263,6 +263,17 @@ ssize_t stream_write(struct engine *e, struct stream *st, const uint8_t *bytes, 
     return -1;
 }
 
+bool stream_adopt(struct engine *e, struct stream *st, struct block *block)
+{
+    (void)e;
+    if (st->out || st->broken || st->out_end || !st->h2)
+        return false;
+    st->out = block;
+    st->full = false;
+    h2_wake(st);
+    return true;
+}
+
 ssize_t stream_discard(struct engine *e, struct stream *st)
 {
     struct block *first = st->in;

@@ -52,6 +52,7 @@ void stream_hold(struct stream *, struct leg *);
 void stream_want(struct engine *, struct stream *, uint32_t wanted);
 void stream_fill(struct engine *, struct stream *, struct leg *);
 ssize_t stream_write(struct engine *, struct stream *, const uint8_t *, size_t);
+bool stream_adopt(struct engine *, struct stream *, struct block *); /* false: it has one, or takes nothing more */
 ssize_t stream_discard(struct engine *, struct stream *);
 void stream_shut(struct engine *, struct stream *);
 void stream_leave(struct engine *, struct stream *, bool reset);
