@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 from mesh.model import Mtls
 
@@ -58,6 +59,15 @@ def setting(default: Any, unit: str, why: str, low: float | None = None, high: f
 def _own_name() -> str:
     name = platform.node().split(".")[0].lower()
     return name if NODE_NAME.fullmatch(name) else "node"
+
+
+def _is_authority(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        plain = f"https://{parts.netloc}" in (url, url.removesuffix("/"))
+        return plain and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +130,15 @@ class AgentConfig:
     identity_dir: Path = setting(
         Path("/var/lib/seine/identity"), "path", "root key and denials; survives reboots, and nodes may share it"
     )
+    authority_url: str = setting(
+        "", "https://HOST[:PORT]", "a controller that issues certificates; empty: this node itself, in identity_dir"
+    )
+    authority_token: Path = setting(
+        Path("/var/run/secrets/seine/token"), "path", "proves this node to the controller; read again each time"
+    )
+    authority_roots: Path = setting(
+        Path("/var/run/secrets/seine/roots.pem"), "path", "prove the controller to this node; read again each time"
+    )
     certificate_seconds: float = setting(
         86400.0, "s", "the field's 24 h: renewed after 12, so an authority may be away for half a day", 10, 7 * 86400
     )
@@ -144,6 +163,8 @@ class AgentConfig:
             raise ConfigError(f"trust_domain {self.trust_domain!r}: small letters, digits, '.', '-' and '_'")
         if self.publish and not (self.publish.startswith("/") and self.publish.endswith((".yaml", ".yml"))):
             raise ConfigError(f"publish is {self.publish!r}; it must be an absolute path that ends in .yaml")
+        if self.authority_url and not _is_authority(self.authority_url):
+            raise ConfigError(f"authority_url is {self.authority_url!r}; it must be https://HOST or https://HOST:PORT")
         if self.log_level not in LOG_LEVELS:
             raise ConfigError(f"log_level is {self.log_level!r}; it must be one of {', '.join(LOG_LEVELS)}")
         check_bounds(self)

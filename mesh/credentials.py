@@ -14,9 +14,10 @@ from pathlib import Path
 
 from mesh.config import AgentConfig
 from mesh.identity import certificate
-from mesh.identity.authority import AuthorityError
+from mesh.identity.authority import Authority, AuthorityError
 from mesh.identity.embedded import Embedded, Outlook
 from mesh.identity.keeper import Audience, Keeper
+from mesh.identity.remote import Remote
 from mesh.identity.signer import Signer
 from mesh.model import Snapshot
 from mesh.observe import status
@@ -26,22 +27,17 @@ from mesh.observe.identity_admin import Refused
 class Credentials:
     def __init__(self, config: AgentConfig, workers: Audience) -> None:
         self._node, self._trust_domain = config.node, config.trust_domain
-        self.authority = Embedded(
-            config.identity_dir,
-            config.trust_domain,
-            config.certificate_seconds,
-            config.settle_seconds,
-            time.time,
-            time.monotonic,
-        )
+        self._embedded = None if config.authority_url else _embedded(config)
+        authority: Authority = self._embedded or _remote(config)
         self.keeper = Keeper(
-            self.authority, config.node, config.trust_domain, workers, time.time, time.monotonic, random.random
+            authority, config.node, config.trust_domain, workers, time.time, time.monotonic, random.random
         )
         self.signer = Signer(self.keeper.key, time.monotonic)
 
     def note(self, path: Path) -> None:
         """Where `seine clean` finds what this node has said of itself to those that share the directory."""
-        path.write_text(f"{self.authority.record_path(self._node)}\n")
+        if self._embedded is not None:
+            path.write_text(f"{self._embedded.record_path(self._node)}\n")
 
     async def want(self, snapshot: Snapshot) -> None:
         """One identity per service account among the enrolled pods; a moment is waited for new ones."""
@@ -58,8 +54,9 @@ class Credentials:
         keeper = self.keeper
         whom = keeper.troubles.get("")
         return status.IdentityStatus(
-            authority=self.authority.kind,
+            authority=keeper.authority.kind,
             answered_at=keeper.succeeded,
+            skew_seconds=keeper.authority.skew_seconds,
             problem=whom.sentence if whom else "",
             certificates=tuple(self._certificate(name, chains) for name in sorted(keeper.wanted)),
             roots=self._roots(chains),
@@ -104,22 +101,42 @@ class Credentials:
 
     # --- what operators do
 
+    def _own(self) -> Embedded:
+        if self._embedded is None:
+            raise Refused(f"roots and denials are those of {self.keeper.authority.kind}: they are changed there")
+        return self._embedded
+
     def outlook(self) -> status.Rotation:
         with _refusing():
-            return _rotation(self.authority.outlook())
+            return _rotation(self._own().outlook())
 
     async def rotate(self) -> status.Rotation:
         with _refusing():
-            return _rotation(await self.authority.rotate())
+            return _rotation(await self._own().rotate())
 
     async def deny(self, what: str, seconds: float, reason: str) -> status.DenialStatus:
         with _refusing():
-            made = await self.authority.deny(what, seconds, reason)
+            made = await self._own().deny(what, seconds, reason)
         return status.DenialStatus(what=made.what, until=made.until, reason=made.reason)
 
     async def allow(self, what: str) -> bool:
         with _refusing():
-            return await self.authority.allow(what)
+            return await self._own().allow(what)
+
+
+def _embedded(config: AgentConfig) -> Embedded:
+    return Embedded(
+        config.identity_dir,
+        config.trust_domain,
+        config.certificate_seconds,
+        config.settle_seconds,
+        time.time,
+        time.monotonic,
+    )
+
+
+def _remote(config: AgentConfig) -> Remote:
+    return Remote(config.authority_url, config.node, config.authority_token, config.authority_roots, time.time)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from mesh.observe.status import PodStatus, RootStatus, StatusDocument
 
 AGENT, IDENTITY, PODS = "seine-agent", "seine-identity", "seine-pods"
 SILENT_SECONDS = 600.0  # an authority is asked twice a minute at least
+SKEW_SECONDS = 30.0  # half of what certificates are dated back
 RENEWED_BY = 0.75  # of its life; due at 0.4 to 0.6
 ROOT_SECONDS_LEFT = 90 * 86400.0  # a rotation takes minutes, and somebody to begin it
 
@@ -52,6 +53,9 @@ def identity(document: StatusDocument) -> Iterator[Check]:
     silent = f"no answer for {silence / 60:.0f} min: {found.problem}" if silence > SILENT_SECONDS else ""
     hint = "certificates are used to their end; mend it before"
     yield _check(IDENTITY, f"authority answers ({found.authority})", silent, bad, hint)
+    skew = f"they differ by {abs(found.skew_seconds):.0f} s" if abs(found.skew_seconds) > SKEW_SECONDS else ""
+    believed = "peers do not believe certificates that begin in the future or have ended"
+    yield _check(IDENTITY, "authority and node agree on the time", skew, bad, believed)
     missing = [f"{each.name}: {each.problem or 'on its way'}" for each in found.certificates if not each.serial]
     without = "their pods are captured and have no tunnels"
     yield _check(IDENTITY, "every identity has its certificate", "\n    ".join(missing), bad, without)

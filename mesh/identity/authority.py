@@ -85,6 +85,10 @@ class Authority(Protocol):
     def poll_seconds(self) -> float:
         """How often to ask for news."""
 
+    @property
+    def skew_seconds(self) -> float:
+        """By how much its clock was ahead of ours, when it last answered."""
+
     async def trust(self, record: Record) -> Trust:
         """Tell what the node holds, hear whom to believe. Raises AuthorityError."""
 

@@ -59,6 +59,10 @@ class Embedded:
     def poll_seconds(self) -> float:
         return POLL_SECONDS
 
+    @property
+    def skew_seconds(self) -> float:
+        return 0.0  # it is our own clock
+
     def record_path(self, node: str) -> Path:
         return self._store.record_path(node)
 

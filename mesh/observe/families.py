@@ -158,6 +158,9 @@ CERTIFICATES = Family(
 )
 ROOT_END = Family("seine_identity_root_expiry_timestamp_seconds", "gauge", "When a root ends.", ("root", "state"))
 AUTHORITY_AGE = Family("seine_identity_authority_age_seconds", "gauge", "Since the authority last answered.")
+AUTHORITY_SKEW = Family(
+    "seine_identity_authority_clock_skew_seconds", "gauge", "By how much its clock was ahead when it last answered."
+)
 AUTHORITY_FAILURES = Family(
     "seine_identity_authority_failures_total", "counter", "What was asked of the authority in vain.", ("reason",)
 )

@@ -138,6 +138,7 @@ class DenialStatus(Value, frozen=True):
 class IdentityStatus(Value, frozen=True):
     authority: str = ""  # which
     answered_at: float = 0.0  # when it last did, seconds since 1970; 0: never
+    skew_seconds: float = 0.0  # by how much its clock was ahead of ours then
     problem: str = ""  # a sentence: why whom to believe cannot be learned, or not anew
     certificates: tuple[CertificateStatus, ...] = ()
     roots: tuple[RootStatus, ...] = ()

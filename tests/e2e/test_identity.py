@@ -4,13 +4,14 @@ on disk. Certificates live 20 s here, so they are renewed after 8 to 12."""
 import base64
 import json
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from mesh.cli import client as cli
-from tests.kit import apps
+from tests.kit import apps, authority, leftovers, spawn
 from tests.kit.lab import Lab, Pod
 from tests.kit.manifests import Manifests
 from tests.kit.seine import Mesh
@@ -203,3 +204,61 @@ def test_a_node_that_is_cleaned_away_is_forgotten_by_those_that_share_its_author
             mesh.stop()
             assert not record.exists()
             assert (lab.directory / "identity/authority.json").exists()
+
+
+def test_an_authority_elsewhere_may_be_away_and_comes_back():
+    """Its certificates are used on, the node says what is wrong, and renews as soon as it can."""
+    with Lab("remote") as lab:
+        pod = lab.pod("web")
+        manifests = Manifests(lab.directory / "source", lab).pod(pod, service_account="web")
+        far = Far(lab)
+        mesh = Mesh(lab, manifests, **far.settings())
+        with mesh:
+            mesh.wait_captured(pod)
+            before = serial(mesh)
+            assert mesh.pod(pod)["identity"] == WEB
+            far.process.stop()
+            problem = eventually(lambda: certificates(mesh)[WEB]["problem"], "the renewal to fail", LIFE_S)
+            assert problem.startswith(f"https://localhost:{far.port}: ")
+            assert serial(mesh) == before
+            samples = mesh.metrics()
+            assert samples.value("seine_identity_authority_failures_total", reason="unreachable") >= 1
+            assert samples.value("seine_identity_certificates_total", event="expired") == 0
+            refused = mesh.seine("identity", "rotate")
+            assert refused.returncode == 1
+            assert f"those of https://localhost:{far.port}: they are changed there" in refused.stderr
+            far.start()
+            eventually(lambda: serial(mesh) not in ("", before), "a renewal", LIFE_S)
+            assert not (lab.directory / "identity").exists()
+
+
+class Far:
+    """The authority of tests.kit.authority; always at one port."""
+
+    def __init__(self, lab):
+        self.lab, self.directory, self.port = lab, lab.directory / "far", 0
+        self.directory.mkdir()
+        (self.directory / "token").write_text(f"{authority.TOKEN}\n")
+        self.start()
+
+    def start(self):
+        (self.directory / "port").unlink(missing_ok=True)
+        command = [sys.executable, "-m", "tests.kit.authority", str(self.directory), str(self.port), str(LIFE_S)]
+        self.process = spawn.spawn(
+            command,
+            self.lab.log_path("authority"),
+            env={"PYTHONPATH": str(apps.ROOT), leftovers.MARK: f"{self.lab.name}-far"},
+        )
+        self.lab.at_end(self.process.stop)
+        self.port = int(eventually(lambda: self._said(), "the authority to listen", 20))
+
+    def _said(self):
+        path = self.directory / "port"
+        return path.read_text() if path.exists() else ""
+
+    def settings(self):
+        return {
+            "authority_url": f"https://localhost:{self.port}",
+            "authority_token": self.directory / "token",
+            "authority_roots": self.directory / "roots.pem",
+        }

@@ -44,6 +44,14 @@ def test_the_environment_is_read_and_the_command_line_wins():
         ({"SEINE_MTLS": "on"}, "SEINE_MTLS is 'on'; it must be a mode (permissive, strict or disabled)"),
         ({"SEINE_TRUST_DOMAIN": "Example.org"}, "trust_domain 'Example.org'"),
         ({"SEINE_TRUST_DOMAIN": ""}, "trust_domain ''"),
+        ({"SEINE_AUTHORITY_URL": "http://ca"}, "authority_url is 'http://ca'; it must be https://HOST"),
+        ({"SEINE_AUTHORITY_URL": "https://"}, "authority_url"),
+        ({"SEINE_AUTHORITY_URL": "https://ca/v1"}, "authority_url"),
+        ({"SEINE_AUTHORITY_URL": "https://ca?x"}, "authority_url"),
+        ({"SEINE_AUTHORITY_URL": "https://me@ca"}, "authority_url"),
+        ({"SEINE_AUTHORITY_URL": "https://ca:0"}, "authority_url"),
+        ({"SEINE_AUTHORITY_URL": "https://ca:x"}, "authority_url"),
+        ({"SEINE_AUTHORITY_URL": "https://[::1"}, "authority_url"),
         ({"SEINE_PUBLISH": "here.yaml"}, "publish is 'here.yaml'; it must be an absolute path that ends in .yaml"),
         ({"SEINE_PUBLISH": "/etc/seine/here"}, "that ends in .yaml"),
         ({"SEINE_NODE": "x" * 64}, "at most 63"),
@@ -54,6 +62,11 @@ def test_a_bad_setting_is_a_sentence_that_names_it(environment, words):
     with pytest.raises(ConfigError) as caught:
         from_environment(AgentConfig, environment)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://ca", "https://ca/", "https://ca.mesh:15012", "https://[fd00::1]:15012"])
+def test_an_authority_is_a_host_and_perhaps_a_port(url):
+    assert AgentConfig(authority_url=url).authority_url == url
 
 
 def test_a_setting_is_frozen():

@@ -98,6 +98,13 @@ def test_an_authority_that_is_silent_for_long_is_a_warning_with_its_reason() -> 
     assert found == "no answer for 10 min: no route"
 
 
+@pytest.mark.parametrize("skew", [-31.0, 31.0])
+def test_a_clock_that_is_half_a_minute_off(skew: float) -> None:
+    assert doubts(certificates=(GOOD,), skew_seconds=skew) == {
+        "authority and node agree on the time": "they differ by 31 s"
+    }
+
+
 def test_an_authority_that_never_answered_is_as_old_as_the_agent() -> None:
     assert doubts(certificates=(GOOD,), answered_at=0.0, problem="no route") == {}
     old = document(identity=identity(certificates=(GOOD,), answered_at=0.0, problem="no route"), uptime_seconds=601.0)

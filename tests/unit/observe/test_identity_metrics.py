@@ -20,6 +20,7 @@ def test_what_ends_when_what_failed_and_what_was_refused() -> None:
         "certificates_missing": 1,
         "root_expiry_timestamp_seconds/aa00/issuing": 1e9,
         "authority_age_seconds": 10.0,
+        "authority_clock_skew_seconds": -1.5,
         "authority_failures_total/unreachable": 7,
         "certificates_total/issued": 3,
         "certificates_total/renewed": 2,

@@ -119,6 +119,7 @@ def identity(**changed: Any) -> IdentityStatus:
     given = IdentityStatus(
         authority="directory /var/lib/seine/identity",
         answered_at=990.0,
+        skew_seconds=-1.5,
         certificates=(
             CertificateStatus(name=MAIL_ID, problem="connection refused"),
             CertificateStatus(name=WEB_ID, serial="4b1f", issued_at=980.0, not_after=1080.0, root="aa00"),

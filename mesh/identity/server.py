@@ -1,0 +1,137 @@
+"""The other end of mesh.identity.remote: an authority for nodes elsewhere, behind HTTPS; see mesh.identity.wire.
+
+Who may ask for what is decided by `authorise`, which is handed in: a controller asks its API server whose token it is.
+Everything is bounded, and every refusal is counted by reason. Not a web server: two paths, one exchange per connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import msgspec
+
+from mesh.config import NODE_NAME
+from mesh.identity import wire
+from mesh.identity.authority import Authority, AuthorityError
+from mesh.identity.wire import Answer, Ask, BadMessage
+
+log = logging.getLogger("seine.identity")
+CONNECTIONS_MAX = 256  # each is over in 10 s at most; a thousand nodes ask 33 times a second
+HANDSHAKE_SECONDS_MAX = 5.0
+LOG_SECONDS = 1.0
+
+# Token, node and SPIFFE id (empty: only whom to believe) -> empty, or a sentence why not.
+Authorise = Callable[[str, str, str], Awaitable[str]]
+
+
+class Refusal(Exception):
+    def __init__(self, status: HTTPStatus, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.reason = status, reason
+
+
+class AuthorityServer:
+    def __init__(self, authority: Authority, authorise: Authorise, clock: Callable[[], float]) -> None:
+        self._authority, self._authorise, self._clock = authority, authorise, clock
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._logged = 0.0
+        self.answered = 0
+        self.refused: Counter[str] = Counter()  # by reason
+
+    async def listen(self, host: str, port: int, context: ssl.SSLContext) -> int:
+        """The port, which is chosen when `port` is 0."""
+        self._server = await asyncio.start_server(
+            self._accept,
+            host,
+            port,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
+            ssl_shutdown_timeout=HANDSHAKE_SECONDS_MAX,
+            limit=wire.HEAD_BYTES_MAX,
+        )
+        chosen: int = self._server.sockets[0].getsockname()[1]
+        return chosen
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._connections) >= CONNECTIONS_MAX:
+            self.refused["connections"] += 1
+            writer.transport.abort()
+            return
+        self._connections.add(task)
+        try:
+            async with asyncio.timeout(wire.EXCHANGE_SECONDS_MAX):
+                await self._serve(reader, writer)
+        except TimeoutError:
+            self.refused["timeout"] += 1
+            writer.transport.abort()
+        except OSError:
+            self.refused["broken"] += 1
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            status, body = HTTPStatus.OK, msgspec.json.encode(await self._answer(reader))
+            self.answered += 1
+        except Refusal as refusal:
+            status, body = refusal.status, msgspec.json.encode(wire.Error(error=str(refusal)))
+            self._count(refusal)
+        writer.write(wire.head(f"HTTP/1.1 {status.value} {status.phrase}", body) + body)
+        await writer.drain()
+
+    def _count(self, refusal: Refusal) -> None:
+        self.refused[refusal.reason] += 1
+        now = self._clock()
+        if now - self._logged >= LOG_SECONDS:
+            self._logged = now
+            log.warning("a request was refused (%s): %s", refusal.reason, refusal)
+
+    async def _answer(self, reader: asyncio.StreamReader) -> Answer:
+        try:
+            first, fields, body = await wire.read(reader)
+            ask = wire.decode(body, Ask)
+        except BadMessage as error:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "malformed", str(error)) from None
+        if not NODE_NAME.fullmatch(ask.node):
+            raise Refusal(
+                HTTPStatus.BAD_REQUEST, "malformed", "a node has a name of small letters, digits, '-' and '.'"
+            )
+        await self._check(fields.get("authorization", ""), ask)
+        try:
+            return await self._do(first.split(" ")[:2], ask)
+        except AuthorityError as error:
+            ours = error.reason in ("refused", "denied")
+            status = HTTPStatus.FORBIDDEN if ours else HTTPStatus.SERVICE_UNAVAILABLE
+            raise Refusal(status, error.reason, str(error)) from None
+
+    async def _check(self, credentials: str, ask: Ask) -> None:
+        kind, _, token = credentials.partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "token", "there is no bearer token")
+        if why := await self._authorise(token, ask.node, ask.name):
+            raise Refusal(HTTPStatus.FORBIDDEN, "token", why)
+
+    async def _do(self, wanted: list[str], ask: Ask) -> Answer:
+        if wanted == ["POST", wire.TRUST] and ask.record is not None and ask.record.node == ask.node:
+            trust = await self._authority.trust(ask.record)
+            return Answer(now=self._clock(), trust=trust)
+        if wanted == ["POST", wire.SIGN] and ask.name:
+            chain = await self._authority.sign(ask.request, ask.name)
+            return Answer(now=self._clock(), chain=chain)
+        raise Refusal(HTTPStatus.NOT_FOUND, "malformed", f"there is POST {wire.TRUST} and POST {wire.SIGN}, see there")
