@@ -1,6 +1,7 @@
 """Tells the other nodes which of our pods are in the mesh, whenever that changes; see mesh.control.mesh_node.
 
 An agent that ends withdraws nothing: its workers serve on. One that starts goes on with what its predecessor said.
+What somebody else removes or changes comes back: without it our pods would be reached in plaintext.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from mesh.config import AgentConfig
 from mesh.control import compile_mesh_node
 from mesh.enrolment import Enrolment
 from mesh.kube import publication
+from mesh.kube.directory import Fingerprint, fingerprint
 from mesh.kube.publication import PublicationError
 from mesh.model import MeshNode
 from mesh.watch import Watch
@@ -29,6 +31,7 @@ class Announcement:
         self._path = Path(config.publish) if config.publish else None
         self._record = config.run_dir / "published"
         self.said: MeshNode | None = None  # by this agent
+        self._written: Fingerprint | None = None
         self._before: frozenset[str] = frozenset()  # uids that the others know
         self.problem = ""  # a sentence: why the others do not know our latest state
 
@@ -59,9 +62,10 @@ class Announcement:
         members = [member for member in self._enrolment.members.values() if self._enrolment.identity(member)]
         proven = {member.pod.workload.uid for member in members if self._watch.proven(member)}
         current = compile_mesh_node(self._node, (member.pod for member in members), proven, self._before)
-        if current == self.said:
-            return
         assert self._path is not None
+        if current == self.said and fingerprint(self._path) == self._written:
+            return
         publication.publish(self._path, current, self._record)
-        self.said, self._before = current, frozenset(each.uid for each in current.workloads)
+        self.said, self._written = current, fingerprint(self._path)
+        self._before = frozenset(each.uid for each in current.workloads)
         log.info("the other nodes are told of %d pods", len(current.workloads))

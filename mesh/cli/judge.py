@@ -29,6 +29,9 @@ def agent(document: StatusDocument, cli_version: str) -> Iterator[Check]:
     yield _check(AGENT, "all objects are accepted", errors, hint="what was good of them before keeps serving")
     warnings = "\n    ".join(document.source.warnings)
     yield _check(AGENT, "all that objects say is understood", warnings, Result.WARNING, "it has no effect")
+    if document.announced.path:
+        hint = "they reach its pods as the last list says"
+        yield _check(AGENT, "the other nodes are told who is in the mesh here", document.announced.problem, hint=hint)
     if any(pod.shortcut for pod in document.pods):
         off = "" if document.shortcut.available else document.shortcut.detail or "no reason given"
         hint = "the pods that ask for it use TCP"

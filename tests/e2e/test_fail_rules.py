@@ -243,6 +243,19 @@ def test_when_everything_is_killed_open_pods_go_direct_in_that_instant(town):
     assert outcomes(town.neighbour, town.server.ip, 3) == ["server"] * 3
 
 
+def test_what_went_direct_meanwhile_is_shown_afterwards_and_closed_on_request(town):
+    town.mesh.kill_everything()
+    with town.client.connect(town.vip, 7000) as direct:
+        assert talk.who(direct)["name"] == "server"
+        town.mesh.start()
+        assert town.mesh.wait_state(town.client, "bypassing")["bypassing"] == 1
+        assert talk.ask(direct, "echo on it goes") == "on it goes"
+        assert town.mesh.seine("drain", town.client.name).returncode == 0
+        with pytest.raises((ConnectionError, EOFError)):
+            talk.ask(direct, "echo gone")
+    town.mesh.wait_captured(*town.enrolled)
+
+
 def test_when_everything_is_killed_closed_pods_are_refused_in_that_instant(town):
     with town.guarded.connect(town.vip, 7000) as carried:
         talk.who(carried)

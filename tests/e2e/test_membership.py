@@ -134,6 +134,32 @@ def test_a_pod_that_joins_again_is_captured_again(town, guest):
         eventually(lambda: not town.mesh.pod(guest), "the pod to be out")
 
 
+def test_an_init_container_is_captured_before_the_pods_own_program_runs(town, guest):
+    """In the mesh is the pod, not a program: whatever runs in it, and be it for a moment."""
+    town.manifests.pod(guest)
+    town.mesh.wait_captured(guest)
+    assert guest.processes() == []
+    assert apps.client(guest, "plain", town.vip, 7000)["reply"]["name"] == "server"
+    town.mesh.wait_carried(guest, 1)
+    apps.Talk(guest, 7100, 7101, 7102)
+    assert apps.client(town.client, "plain", guest.ip, 7100)["reply"]["name"] == guest.name
+
+
+def test_a_job_that_is_done_leaves_the_mesh_and_its_address_may_be_anothers(town, guest):
+    town.manifests.pod(guest)
+    town.mesh.wait_captured(guest)
+    assert apps.client(guest, "plain", town.vip, 7000)["reply"]["name"] == "server"
+    path = town.manifests.directory / f"pod-default-{guest.name}.yaml"
+    path.write_text(path.read_text().replace("Running", "Succeeded"))
+    eventually(lambda: not town.mesh.pod(guest), "the pod to be out")
+    with guest.connect(town.server.ip, 7000) as sock:
+        assert talk.who(sock)["peer"][0] == guest.ip
+    assert town.mesh.carried(guest) == 1
+    later = path.read_text().replace("Succeeded", "Running").replace(guest.name, f"{guest.name}-later", 1)
+    path.write_text(later.replace(f"uid-{guest.full_name}", "uid-later"))
+    eventually(lambda: [p["name"] for p in town.mesh.status()["pods"]].count(f"{guest.name}-later"), "its successor")
+
+
 def test_a_host_network_pod_is_refused_with_a_reason_and_goes_on_as_before(town):
     host = town.lab.host_pod("host")
     town.manifests.pod(host)

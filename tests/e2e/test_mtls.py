@@ -240,6 +240,20 @@ def test_a_new_agent_withdraws_nobody(town):
     assert counter(town.far, "plaintext_refused") == before
 
 
+def test_a_list_that_somebody_removes_comes_back(town):
+    """And one that says something else by now is left alone, and told."""
+    path = town.nodes.manifests.directory / f"meshnode-{town.nodes.b.name}.yaml"
+    said = path.read_text()
+    path.unlink()
+    eventually(path.exists, "the list to be written again")
+    assert path.read_text() == said
+    path.write_text("kind: Namespace\napiVersion: v1\nmetadata: {name: mine}\n")
+    eventually(lambda: town.far.status()["announced"]["problem"], "the agent to say what is wrong")
+    assert "left alone" in town.far.seine("status").stdout
+    path.unlink()
+    eventually(lambda: path.exists() and path.read_text() == said, "the list to be written again")
+
+
 # --- when what a pod accepts changes
 
 

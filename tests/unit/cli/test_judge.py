@@ -6,6 +6,7 @@ from mesh.cli import judge
 from mesh.cli.report import Result
 from mesh.model import PodState
 from mesh.observe.status import (
+    AnnouncedStatus,
     CertificateStatus,
     PodStatus,
     RootStatus,
@@ -41,6 +42,12 @@ def test_objects_that_were_refused() -> None:
 def test_what_is_not_understood_is_a_warning() -> None:
     found = failed(source=SourceStatus(warnings=("a.yaml:1: odd",)))
     assert found == {"all that objects say is understood": (Result.WARNING, "a.yaml:1: odd")}
+
+
+def test_other_nodes_that_know_an_old_list() -> None:
+    why = "/etc/seine/meshnode-n1.yaml cannot be written: No space left on device"
+    found = failed(announced=AnnouncedStatus(path="/etc/seine/meshnode-n1.yaml", problem=why))
+    assert found == {"the other nodes are told who is in the mesh here": (Result.ERROR, why)}
 
 
 def test_a_short_cut_that_is_off_matters_to_those_who_ask_for_it() -> None:
