@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 SOURCES = (
     *("pump", "timer", "buffer", "stats", "retire"),
-    *("listen", "neighbours", "stock", "plan", "source", "names", "balance"),
+    *("listen", "neighbours", "stock", "plan", "source", "names", "balance", "policies", "authz", "normal"),
     *("session", "lapse", "start", "detect", "dial", "pool", "opaque", "leg", "flow"),
     *("stream", "h2", "tls", "peer", "credential", "signer", "tunnel", "tunnel_io", "reach", "hbone"),
     *("exchange", "request", "response", "relay", "reply"),
@@ -31,7 +31,7 @@ def declarations(header: Path) -> str:
 
 
 ffi = FFI()
-ffi.cdef(declarations(HERE / "engine.h"))
+ffi.cdef(declarations(HERE / "authz.h") + declarations(HERE / "engine.h"))
 ffi.set_source(
     "mesh.forward._engine",
     '#include "engine.h"',

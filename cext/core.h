@@ -129,7 +129,9 @@ struct listener {
 struct pod {
     uint32_t slot;
     uint64_t source;
-    struct name *identity; /* SPIFFE id; NULL: none */
+    struct name *identity; /* SPIFFE id; NULL: none, and no tunnel */
+    struct name *principal; /* SPIFFE id, to policies; NULL: nobody */
+    struct policies *policies; /* who may call it; NULL: everybody */
     struct listener *listeners[2];
     struct stock stock[2]; /* IPv4, IPv6 */
     uint32_t opaque_count;
@@ -235,6 +237,7 @@ struct session {
     bool decided; /* what is spoken; before, client bytes wait */
     bool running; /* HTTP: in http_run */
     bool leaving; /* HTTP: no request after this one */
+    bool waited;  /* for the client to speak HTTP, because nothing else could be admitted */
 };
 
 struct tunnels { /* to and from other nodes: tunnel.h */
@@ -279,6 +282,7 @@ struct engine {
     struct http1_head head; /* the one being read; one that comes in pieces is kept by its exchange */
     struct sources *sources;
     struct names *names;
+    struct rulings *rulings; /* NULL: no pod ever had a policy */
     struct block *blocks_free;
     struct listener *listeners_dead;
     struct tunnels tunnels;
@@ -406,8 +410,17 @@ void session_park(struct engine *, struct session *); /* until its plan comes */
 void session_look(struct engine *, struct session *); /* at the client's bytes; undecided while more could tell */
 enum detected session_guess(const struct session *); /* when time is up: TLS without a name, or other */
 void session_decide(struct engine *, struct session *, enum detected);
+void session_wait(struct engine *, struct session *); /* for the client's first bytes, once, before anything is dialled */
 void start_client_event(struct engine *, struct session *);
 void start_timeout(struct engine *, struct session *);
+
+/* policies.c: a pod's policies. LATER: only HTTP could be admitted, and the client has not spoken yet. UNCLEAR: the request
+ * could be read in two ways. */
+enum admission { ADMIT_YES, ADMIT_LATER, ADMIT_DENIED, ADMIT_UNCLEAR };
+enum admission policies_admit(struct engine *, struct session *); /* to the endpoint that it has chosen */
+void policies_opened(struct engine *, const struct session *); /* counts: it is not HTTP, and goes on */
+void policies_free(struct pod *);
+void rulings_free(struct engine *);
 
 /* dial.c: endpoint, socket, connecting */
 void dial_init(struct dial *);

@@ -245,6 +245,28 @@ void dial_repeat(struct engine *e, struct session *s)
     dial_fresh(e, s);
 }
 
+/* false: the pod's policies have ended it, or put it off. */
+static bool admitted(struct engine *e, struct session *s)
+{
+    switch (policies_admit(e, s)) {
+    case ADMIT_YES:
+        return true;
+    case ADMIT_LATER:
+        dial_leave(e, s, false);
+        s->dial.count = 0;
+        hbone_answer(e, s); /* else nobody would speak */
+        session_wait(e, s);
+        return false;
+    case ADMIT_DENIED:
+        hbone_refusal(s, 401);
+        give_up(e, s, FLAG_UAEX);
+        return false;
+    default:
+        give_up(e, s, FLAG_DPE);
+        return false;
+    }
+}
+
 void dial_begin(struct engine *e, struct session *s)
 {
     struct dial *d = &s->dial;
@@ -260,6 +282,8 @@ void dial_begin(struct engine *e, struct session *s)
     d->endpoint = target->id;
     d->secured = goes_by_tunnel(s, target);
     target->load.pending++;
+    if (!admitted(e, s))
+        return;
     if (s->exchange && (d->up = pool_take(e, s, target)))
         done(e, s);
     else

@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "authz.h"
+
 #define ENGINE_OUTBOUND 0
 #define ENGINE_INBOUND 1
 
@@ -34,6 +36,7 @@
 
 #define ENGINE_BANNER_MAX 64
 #define ENGINE_SNI_MAX 256
+#define ENGINE_RULING_TEXT_MAX 320 /* longer ones are cut: they are for people */
 
 typedef struct engine engine;
 
@@ -83,7 +86,8 @@ struct engine_config {
 
 struct engine_pod {
     uint64_t source;              /* its id in the counters */
-    const char *identity;         /* SPIFFE id; NULL or empty: none */
+    const char *identity;         /* SPIFFE id, as whom its tunnels speak; NULL or empty: it has none */
+    const char *principal;        /* SPIFFE id, who it is to policies of this node's pods, by the kernel's word; or none */
     const char *baggage;          /* describes it to other nodes' proxies (W3C Baggage); NULL or empty: nothing */
     const uint16_t *opaque_ports; /* connections to them are carried as they are */
     uint32_t opaque_count;
@@ -96,6 +100,7 @@ struct engine_pod {
 #define ENGINE_NEED_SIGNATURE 3 /* connection: a job for engine_to_sign; answer by engine_signed */
 #define ENGINE_TUNNEL_REFUSED 4 /* slot, direction, address, port, reason (engine_tls_reason): for a log, of each one a second */
 #define ENGINE_NEED_SOCKETS 2 /* slot, family (4 or 6), missing: answer by add_sockets, with none if there can be none */
+#define ENGINE_RULINGS 5      /* there is something to take from engine_rulings */
 
 struct engine_event {
     uint64_t connection;
@@ -149,6 +154,22 @@ struct engine_connection {
     char sni[ENGINE_SNI_MAX];
 };
 
+/* What a policy said of one connection or request, for people: at most once a second per policy and verdict. */
+struct engine_ruling {
+    uint64_t policy; /* 0: none allowed it */
+    int32_t rule;    /* of that policy; -1: none */
+    uint32_t missed; /* like it, since the last one that was told */
+    uint32_t slot;   /* of the pod that was called */
+    uint16_t client_port;
+    uint16_t port;
+    uint8_t client[16];
+    uint8_t verdict; /* engine_verdict_name() */
+    char identity[ENGINE_RULING_TEXT_MAX]; /* empty: none was proven */
+    char method[ENGINE_RULING_TEXT_MAX];   /* empty: not HTTP */
+    char host[ENGINE_RULING_TEXT_MAX];
+    char path[ENGINE_RULING_TEXT_MAX];     /* without query */
+};
+
 /* Opens an engine that counts in `stats_fd` (a file of engine_stats_bytes(), continued if it holds our layout, else
  * made anew) and beats in `heartbeat_fd` (cells of 8 bytes, mapped; -1: none). Keeps neither descriptor.
  * NULL: errno says why. */
@@ -182,6 +203,13 @@ void engine_remove_pod(engine *, uint32_t slot, int close_connections);
 /* Unconnected non-blocking sockets made in the pod's namespace. None: there can be none now, who waits fails. */
 int engine_add_sockets(engine *, uint32_t slot, uint8_t family, const int *fds, uint32_t count);
 uint32_t engine_stock(const engine *, uint32_t slot, uint8_t family);
+
+/* Who may call a known pod (-ENOENT: unknown), instead of what was said before; NULL: everybody. Copied. Open connections
+ * that may not be are ended; HTTP hears it at its next request. -EINVAL: authz_valid() says no. */
+int engine_set_policies(engine *, uint32_t slot, const struct authz *);
+
+/* Takes what policies said since the last call, oldest first; after ENGINE_RULINGS. Answers how many. */
+uint32_t engine_rulings(engine *, struct engine_ruling *, uint32_t capacity);
 
 /* Takes over an accepted connection whose original destination is known. -EAGAIN: limit reached, reset. */
 int engine_adopt(engine *, int fd, uint32_t slot, uint8_t direction, const uint8_t address[16], uint16_t port);
@@ -232,6 +260,8 @@ uint32_t engine_connections(const engine *, struct engine_connection *, uint32_t
 /* The layout of the counters' file (stats.h), for its readers. A name is NULL when the number is out of range. */
 size_t engine_stats_bytes(void);
 uint64_t engine_stats_layout(void);
+size_t engine_stats_policies_offset(void);
+uint32_t engine_stats_policies_max(void);
 size_t engine_stats_series_offset(void);
 size_t engine_stats_series_bytes(void);
 uint32_t engine_stats_series_max(void);
@@ -243,6 +273,7 @@ const char *engine_flag_name(uint32_t number);
 const char *engine_security_name(uint32_t number);
 const char *engine_tls_reason(uint32_t number); /* a clause for people */
 const char *engine_protocol_name(uint32_t number);
+const char *engine_verdict_name(uint32_t number);
 const char *engine_state_name(uint32_t number);
 
 #endif

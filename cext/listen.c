@@ -36,15 +36,23 @@ struct pod *pod_find(const struct engine *e, uint32_t slot)
     return slot < SLOTS_MAX ? e->pods[slot] : NULL;
 }
 
+/* false: no memory. */
+static bool name_of(struct engine *e, const char *text, struct name **name)
+{
+    *name = text && *text ? name_get(e, text) : NULL;
+    return *name || !text || !*text;
+}
+
 static int pod_describe(struct engine *e, struct pod *pod, const struct engine_pod *from)
 {
-    bool named = from->identity && *from->identity;
-    struct name *identity = named ? name_get(e, from->identity) : NULL;
+    struct name *identity, *principal;
+    bool named = name_of(e, from->identity, &identity) & name_of(e, from->principal, &principal);
     uint16_t *ports = from->opaque_count ? malloc(from->opaque_count * sizeof *ports) : NULL;
     bool described = from->baggage && *from->baggage;
     char *baggage = described ? strdup(from->baggage) : NULL;
-    if ((named && !identity) || (from->opaque_count && !ports) || (described && !baggage)) {
+    if (!named || (from->opaque_count && !ports) || (described && !baggage)) {
         name_unref(e, identity);
+        name_unref(e, principal);
         free(baggage);
         free(ports);
         return -ENOMEM;
@@ -52,10 +60,12 @@ static int pod_describe(struct engine *e, struct pod *pod, const struct engine_p
     if (ports)
         memcpy(ports, from->opaque_ports, from->opaque_count * sizeof *ports);
     name_unref(e, pod->identity);
+    name_unref(e, pod->principal);
     free(pod->baggage);
     free(pod->opaque_ports);
     pod->baggage = baggage;
     pod->identity = identity;
+    pod->principal = principal;
     pod->opaque_ports = ports;
     pod->opaque_count = from->opaque_count;
     pod->slot = from->slot;
@@ -347,7 +357,9 @@ void engine_remove_pod(engine *e, uint32_t slot, int close_connections)
         tunnels_drop_slot(e, slot);
     end_sessions(e, slot, close_connections);
     name_unref(e, pod->identity);
+    name_unref(e, pod->principal);
     free(pod->baggage);
+    policies_free(pod);
     free(pod->opaque_ports);
     free(pod);
     engine_finish(e);

@@ -330,6 +330,7 @@ void engine_free(engine *e)
         plans_free(e);
         sources_free(e);
         names_free(e);
+        rulings_free(e);
         blocks_free(e);
     }
     if (e->stats)

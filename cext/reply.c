@@ -22,6 +22,7 @@ static const char *phrase(unsigned status)
 {
     switch (status) {
     case 400: return "Bad Request";
+    case 403: return "Forbidden";
     case 408: return "Request Timeout";
     case 414: return "URI Too Long";
     case 417: return "Expectation Failed";

@@ -132,6 +132,11 @@ enum step request_route(struct engine *e, struct session *s)
         session_park(e, s);
         return STEP_OVER;
     }
+    if (s->dial.state != DIAL_NONE) { /* it was dialled at once, for a client that had not said what it wants */
+        enum admission admission = policies_admit(e, s);
+        if (admission != ADMIT_YES)
+            return reply(e, s, admission == ADMIT_DENIED ? REPLY_authz_denied : REPLY_path_ambiguous);
+    }
     if (s->dial.state == DIAL_CONNECTED) { /* the first request of a connection whose server was dialled at once */
         x->stage = STAGE_RELAY;
     } else if (s->dial.state == DIAL_NONE) {

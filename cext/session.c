@@ -162,6 +162,8 @@ void session_count_opened(struct engine *e, struct session *s)
     struct series_key key = key_of(s, FLAG_NONE);
     s->series = s->carried = stats_series(e->stats, &key);
     s->series->opened++;
+    if (s->state == SESSION_OPEN && s->spoken != SPOKEN_HTTP1)
+        policies_opened(e, s);
 }
 
 void session_end(struct engine *e, struct session *s, enum flag flag, bool reset_client, bool reset_server)

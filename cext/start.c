@@ -107,6 +107,15 @@ void session_use(struct engine *e, struct session *s, struct plan *plan)
     }
 }
 
+void session_wait(struct engine *e, struct session *s)
+{
+    COUNT(e, policy_waited);
+    s->waited = true;
+    session_enter(e, s, SESSION_DETECTING);
+    timer_start(&e->wheel, &s->timer, ms_from_now(e, e->config.detect_hold_ms));
+    session_watch(e, s);
+}
+
 /* What is asked for is known to the kernel, so somebody has a plan for it, and it may say "by tunnel": a pod that could
  * does not go on in plaintext because we were not told in time. */
 static void pass_through(struct engine *e, struct session *s)
@@ -206,7 +215,7 @@ int session_start(struct engine *e, int fd, bool shared, uint32_t slot, uint8_t 
     const struct pod *pod = pod_find(e, slot);
     s->source = direction == ENGINE_INBOUND ? source_of(e, peer->ip) : pod ? pod->source : 0;
     if (direction == ENGINE_OUTBOUND && pod)
-        s->identity = name_ref(pod->identity); /* the kernel's word: the socket was the pod's */
+        s->identity = name_ref(pod->principal); /* the kernel's word: the socket was the pod's */
     begin(e, s);
     return 0;
 }

@@ -12,7 +12,9 @@
 
 #define FILE_BYTES (STATS_SERIES_OFFSET + STATS_SERIES_MAX * sizeof(struct series))
 
-_Static_assert(sizeof(struct stats_file) <= STATS_SERIES_OFFSET, "the counters run into the series");
+_Static_assert(sizeof(struct stats_file) <= STATS_POLICIES_OFFSET, "the counters run into the policies");
+_Static_assert(STATS_POLICIES_OFFSET + STATS_POLICIES_MAX * sizeof(struct policy_counts) <= STATS_SERIES_OFFSET,
+               "the policies run into the series");
 _Static_assert(sizeof(struct series_key) == 32, "the key has padding");
 
 #define NAME_OF(name, gauge) #name,
@@ -27,6 +29,7 @@ static const uint8_t COUNTER_GAUGES[COUNTER_COUNT] = {STATS_COUNTERS(GAUGE_OF)};
 static const char *const FLAG_NAMES[] = {STATS_FLAGS(TEXT_OF)};
 static const char *const SECURITY_NAMES[] = {STATS_SECURITIES(TEXT_OF)};
 static const char *const PROTOCOL_NAMES[] = {STATS_PROTOCOLS(TEXT_OF)};
+static const char *const VERDICT_NAMES[] = {STATS_VERDICTS(TEXT_OF)};
 
 const char *engine_counter_name(uint32_t number)
 {
@@ -60,6 +63,11 @@ const char *engine_protocol_name(uint32_t number)
     return number < SPOKEN_COUNT ? PROTOCOL_NAMES[number] : NULL;
 }
 
+const char *engine_verdict_name(uint32_t number)
+{
+    return number < VERDICT_COUNT ? VERDICT_NAMES[number] : NULL;
+}
+
 static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t length)
 {
     for (const uint8_t *at = bytes; length--; at++)
@@ -77,14 +85,18 @@ static uint64_t hash_names(uint64_t hash, const char *const *names, size_t count
 /* Every name and size that a reader depends on. */
 uint64_t engine_stats_layout(void)
 {
-    const uint64_t sizes[] = {STATS_VERSION, STATS_SERIES_MAX, STATS_SERIES_OFFSET, STATS_BUCKETS, sizeof(struct series)};
+    const uint64_t sizes[] = {STATS_VERSION, STATS_SERIES_MAX, STATS_SERIES_OFFSET, STATS_BUCKETS, sizeof(struct series),
+                              STATS_POLICIES_OFFSET, STATS_POLICIES_MAX};
     uint64_t hash = hash_bytes(0xcbf29ce484222325ull, sizes, sizeof sizes);
     hash = hash_names(hash, COUNTER_NAMES, COUNTER_COUNT);
     hash = hash_names(hash, FLAG_NAMES, FLAG_COUNT);
+    hash = hash_names(hash, VERDICT_NAMES, VERDICT_COUNT);
     return hash_names(hash, PROTOCOL_NAMES, SPOKEN_COUNT);
 }
 
 size_t engine_stats_bytes(void) { return FILE_BYTES; }
+size_t engine_stats_policies_offset(void) { return STATS_POLICIES_OFFSET; }
+uint32_t engine_stats_policies_max(void) { return STATS_POLICIES_MAX; }
 size_t engine_stats_series_offset(void) { return STATS_SERIES_OFFSET; }
 size_t engine_stats_series_bytes(void) { return sizeof(struct series); }
 uint32_t engine_stats_series_max(void) { return STATS_SERIES_MAX; }
@@ -173,6 +185,7 @@ struct stats *stats_open(int fd)
         free(stats);
         return NULL;
     }
+    stats->policies = (struct policy_counts *)((char *)stats->file + STATS_POLICIES_OFFSET);
     stats->series = (struct series *)((char *)stats->file + STATS_SERIES_OFFSET);
     if (is_ours(stats->file))
         continue_file(stats);
@@ -213,6 +226,20 @@ struct series *stats_series(struct stats *stats, const struct series_key *key)
     if (number == count)
         __atomic_store_n(&stats->file->series_count, number + 1, __ATOMIC_RELEASE);
     return series;
+}
+
+struct policy_counts *stats_policy(struct stats *stats, uint64_t id)
+{
+    for (uint32_t i = id ? 1 : 0; i < STATS_POLICIES_MAX; i++) {
+        if (stats->policies[i].policy == id)
+            return &stats->policies[i];
+        if (stats->policies[i].policy)
+            continue;
+        __atomic_store_n(&stats->policies[i].policy, id, __ATOMIC_RELEASE); /* its counts are 0 since the file was made */
+        return &stats->policies[i];
+    }
+    stats->file->counters[COUNTER_policies_overflow]++;
+    return NULL;
 }
 
 uint32_t stats_bucket(uint64_t duration_ns)

@@ -1,6 +1,7 @@
 /* Counters in a file shared with the agent: this worker is its only writer, by plain stores of aligned words.
  *
- * Layout: header, then counters[], then at STATS_SERIES_OFFSET a dense array of series, of which the first
+ * Layout: header, then counters[], then at STATS_POLICIES_OFFSET what policies said, an array that ends with the first
+ * id of 0 after its first, then at STATS_SERIES_OFFSET a dense array of series, of which the first
  * `series_count` are valid. Series 0 is the overflow: it takes what comes when no place is left, see retire.c.
  * A successor with the same layout continues where the dead one stopped and zeroes the gauges; any difference
  * of layout makes the file anew. Readers trust nothing in it and validate every number. */
@@ -12,9 +13,11 @@
 #include "http1.h"
 
 #define STATS_MAGIC 0x53454e4945535441ull
-#define STATS_VERSION 2
+#define STATS_VERSION 3
+#define STATS_POLICIES_OFFSET 4096
+#define STATS_POLICIES_MAX 512 /* that one worker has ever met; the first is no policy's */
+#define STATS_SERIES_OFFSET 28672
 #define STATS_SERIES_MAX 4097 /* 4096 and the overflow */
-#define STATS_SERIES_OFFSET 4096
 
 /* Histogram of microseconds: exact below 16, then 8 buckets per octave up to 2^27 us (134 s), then one more. */
 #define STATS_SUB_BITS 3
@@ -120,6 +123,12 @@
     X(hbone_streams, 0) \
     X(hbone_bad_request, 0) \
     X(hbone_refused, 0) \
+    X(policies_overflow, 0) \
+    X(policy_ended, 0) \
+    X(policy_waited, 0) \
+    X(path_rewritten, 0) \
+    X(path_ambiguous, 0) \
+    X(rulings_dropped, 0) \
     X(connections, 1) \
     X(tunnels, 1) \
     X(handshakes, 1) \
@@ -218,6 +227,17 @@ struct series {
     uint64_t histogram[STATS_BUCKETS];
 };
 
+/* What a policy said of a connection or request. WOULD: if its dry run were none. */
+#define STATS_VERDICTS(X) \
+    X(ALLOWED, "allowed") X(DENIED, "denied") X(AUDITED, "audited") X(WOULD_ALLOW, "would_allow") X(WOULD_DENY, "would_deny")
+#define STATS_VERDICT_ENUM(name, text) VERDICT_##name,
+enum verdict { STATS_VERDICTS(STATS_VERDICT_ENUM) VERDICT_COUNT };
+
+struct policy_counts {
+    uint64_t policy;
+    uint64_t counts[VERDICT_COUNT];
+};
+
 struct stats_file {
     uint64_t magic;
     uint64_t layout;
@@ -231,6 +251,7 @@ struct stats_file {
 /* A mapped file and what its writer knows about it. */
 struct stats {
     struct stats_file *file;
+    struct policy_counts *policies;
     struct series *series;
     uint16_t index[STATS_INDEX_SIZE]; /* 0: free, else the number of a series */
     uint16_t spare[STATS_SERIES_MAX]; /* retired ones that may be used again */
@@ -254,6 +275,9 @@ static inline uint32_t stats_number(const struct stats *stats, const struct seri
 /* Makes the index anew, and the list of those that may be used again, from the keys. */
 void stats_index(struct stats *);
 void stats_spare(struct stats *);
+
+/* Finds or adds the counts of a policy, valid until stats_close; those of id 0 are the first's. NULL: there is no room. */
+struct policy_counts *stats_policy(struct stats *, uint64_t id);
 
 /* Adds one finished thing and its duration. */
 void series_record(struct series *, uint64_t duration_ns);

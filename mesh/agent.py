@@ -34,7 +34,7 @@ from mesh.forward.fleet import Fleet
 from mesh.forward.messages import Limits, Welcome
 from mesh.forward.supervisor import Supervisor
 from mesh.kube.directory import DirectorySource
-from mesh.model import Snapshot
+from mesh.model import Ruling, Snapshot
 from mesh.node_routes import NodeRoutes
 from mesh.observe import admin, identity_admin
 from mesh.observe.observer import Observer
@@ -115,7 +115,7 @@ class Agent:
     def __init__(self, config: AgentConfig, kernel: Kernel) -> None:
         self.config, self.kernel = config, kernel
         self.factory = SocketFactory()
-        self.fleet = Fleet(welcome(config), self.factory.sockets, self._sign, kernel.heartbeat_fd)
+        self.fleet = Fleet(welcome(config), self.factory.sockets, self._sign, kernel.heartbeat_fd, self._told)
         self.credentials = Credentials(config, self.fleet)
         self.supervisor = Supervisor(
             config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic
@@ -163,14 +163,14 @@ class Agent:
         await server.listen_unix(
             self.config.run_dir / "admin.sock",
             {
-                **admin.private(self.observer, self._unready, everything, self._drain),
+                **admin.private(self.observer, self._unready, everything, self.report.authorization, self._drain),
                 **identity_admin.routes(self.credentials),
             },
         )
         port = await server.listen_tcp(
             self.config.admin_address,
             self.config.admin_port,
-            admin.public(self.observer, self._unready, everything),
+            admin.public(self.observer, self._unready, everything, self.report.authorization),
         )
         (self.config.run_dir / "admin.port").write_text(f"{port}\n")
         log.info("metrics on http://%s:%d/metrics", self.config.admin_address, port)
@@ -178,6 +178,9 @@ class Agent:
 
     def _sign(self, identity: str, content: bytes) -> bytes:
         return self.credentials.signer.sign(identity, content)
+
+    def _told(self, rulings: Sequence[Ruling]) -> None:
+        self.report.told(rulings)
 
     def _unready(self) -> str:
         if self.snapshot is None:

@@ -151,6 +151,9 @@ class AgentConfig:
     node_routing: NodeRouting = setting(
         NodeRouting.AUTO, "auto, enabled or disabled", "where a CNI routes between nodes, a second hand does harm"
     )
+    root_namespace: str = setting(
+        "seine-system", "namespace", "whose policies are about the whole mesh; where Seine lives"
+    )
     log_level: str = setting("INFO", "level", "DEBUG names every connection that asked for a plan")
     files: SourceConfig = field(default_factory=SourceConfig)
 

@@ -17,7 +17,7 @@ import msgspec
 from mesh.capture import PODS_MAX, Kernel, KernelError
 from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig, Switch
-from mesh.control import compile_destinations, compile_peers, compile_plans, compile_sources
+from mesh.control import compile_destinations, compile_peers, compile_plans, compile_policies, compile_sources
 from mesh.control.baggage import describe
 from mesh.forward.fleet import Fleet, ServedPod
 from mesh.forward.messages import AddPod
@@ -103,6 +103,7 @@ class Enrolment:
             addresses=pod.workload.addresses,
             opaque_ports=tuple(sorted(pod.opaque_ports)),
             identity=self._name(pod),
+            principal=pod.workload.identity(self._config.trust_domain),
             mtls=pod.mtls,
             baggage=describe(pod.workload),
         )
@@ -156,6 +157,8 @@ class Enrolment:
         slots = {uid: member.slot for uid, member in self.members.items()}
         local_tunnel = self._config.local_tunnel is Switch.ENABLED
         peers = compile_peers(snapshot, slots, self._config.trust_domain, local_tunnel)
+        trust_domain, root = self._config.trust_domain, self._config.root_namespace
+        self._fleet.set_policies(compile_policies(snapshot, slots, trust_domain, root))  # before anybody is led to them
         self._fleet.set_plans(compile_plans(snapshot, slots, peers))
         self._fleet.set_sources(compile_sources(snapshot, peers))
         destinations = compile_destinations(snapshot, peers)

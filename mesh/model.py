@@ -98,6 +98,101 @@ class Workload(Value):
         return spiffe_id(trust_domain, self.namespace, self.service_account)
 
 
+class AuthzAction(StrEnum):
+    """What happens to whom a policy's rules match. AUDIT: it is told, and goes on."""
+
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+    AUDIT = "AUDIT"
+
+
+class Match(IntEnum):
+    """How a text is compared: "x", "x*", "*x", "*". The numbers of cext/authz.h."""
+
+    EXACT = 0
+    PREFIX = 1
+    SUFFIX = 2
+    PRESENT = 3
+
+
+class Pattern(Value):
+    how: Match
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{'*' * (self.how >= Match.SUFFIX)}{self.text}{'*' * (self.how is Match.PREFIX)}"
+
+
+class AuthzSource(Value):
+    """Who calls. Every list that is not empty must hold: one of its entries, or for `not_`: none."""
+
+    principals: tuple[Pattern, ...] = ()  # SPIFFE ids without "spiffe://"
+    not_principals: tuple[Pattern, ...] = ()
+    namespaces: tuple[Pattern, ...] = ()  # of the SPIFFE id
+    not_namespaces: tuple[Pattern, ...] = ()
+    ip_blocks: tuple[str, ...] = ()  # canonical, with prefix length
+    not_ip_blocks: tuple[str, ...] = ()
+
+
+class AuthzOperation(Value):
+    """What for, read like AuthzSource. All but the ports is known of HTTP only."""
+
+    hosts: tuple[Pattern, ...] = ()  # lower case, without port
+    not_hosts: tuple[Pattern, ...] = ()
+    ports: tuple[int, ...] = ()  # the pod's
+    not_ports: tuple[int, ...] = ()
+    methods: tuple[Pattern, ...] = ()
+    not_methods: tuple[Pattern, ...] = ()
+    paths: tuple[Pattern, ...] = ()  # in normal form
+    not_paths: tuple[Pattern, ...] = ()
+
+
+class AuthzRule(Value):
+    """One of the sources (none given: anybody) with one of the operations (none given: anything)."""
+
+    sources: tuple[AuthzSource, ...] = ()
+    operations: tuple[AuthzOperation, ...] = ()
+
+
+class AuthorizationPolicy(Value):
+    namespace: str
+    name: str
+    action: AuthzAction = AuthzAction.ALLOW
+    rules: tuple[AuthzRule, ...] = ()
+    selector: tuple[
+        tuple[str, str], ...
+    ] = ()  # labels that a pod must have; empty: all of the namespace, or of the mesh
+    dry_run: bool = False  # told and counted, not enforced
+
+    @property
+    def id(self) -> int:
+        return stable_id("authorization policy", self.namespace, self.name)
+
+
+class Authorization(Value):
+    """All that is said about who may call one pod, in the order it is looked at: DENY, ALLOW, AUDIT, by name."""
+
+    policies: tuple[AuthorizationPolicy, ...] = ()
+    default_deny: bool = False  # also where no ALLOW policy is
+
+
+class Ruling(Value):
+    """What a policy said of one connection or request, as a worker tells it: at most once a second per policy."""
+
+    policy: int  # its id; 0: none allowed it
+    rule: int  # of the policy; -1: none
+    verdict: str  # of cext/stats.h: denied, audited, would_deny, would_allow
+    missed: int  # like it, since the last one that was told
+    slot: int  # of the pod that was called
+    client: str
+    client_port: int
+    port: int
+    identity: str = ""  # empty: none was proven
+    method: str = ""  # empty: it was not HTTP
+    host: str = ""
+    path: str = ""
+
+
 class MeshNode(Value):
     """What another node's agent says: who is in the mesh there, and proven to be captured. Nobody else is."""
 
@@ -128,6 +223,7 @@ class Pod(Value):
     skip_inbound_ports: frozenset[int] = frozenset()
     skip_outbound_ports: frozenset[int] = frozenset()
     opaque_ports: frozenset[int] = frozenset()
+    labels: frozenset[tuple[str, str]] = frozenset()  # those that some policy selects by
     refused: str = ""  # a sentence: why it cannot be enrolled although it asks for it
 
 
@@ -174,6 +270,8 @@ class Snapshot(Value):
     pods: tuple[Pod, ...] = ()
     nodes: tuple[MeshNode, ...] = ()  # the others
     hosts: tuple[Host, ...] = ()
+    policies: tuple[AuthorizationPolicy, ...] = ()
+    default_deny: frozenset[str] = frozenset()  # namespaces
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

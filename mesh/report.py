@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,17 +18,19 @@ from mesh.capture import Kernel
 from mesh.config import AgentConfig
 from mesh.credentials import Credentials
 from mesh.enrolment import Enrolment, Member
-from mesh.forward.engine import StatsError, bucket_bounds_us, read_counters, read_series
+from mesh.forward.engine import StatsError, bucket_bounds_us, read_counters, read_policies, read_series
 from mesh.forward.fleet import Fleet
 from mesh.forward.supervisor import Supervisor, Worker
-from mesh.model import Pod, PodState, Series, Snapshot
+from mesh.model import Authorization, FailMode, Mtls, Pod, PodState, Ruling, Series, Snapshot
 from mesh.node_routes import NodeRoutes
 from mesh.observe import status
 from mesh.observe.build import version
-from mesh.observe.names import names_of
+from mesh.observe.names import PolicyName, names_of
 from mesh.observe.observer import Look
+from mesh.observe.rulings import Rulings
 from mesh.watch import Watch
 
+log = logging.getLogger("seine.authz")
 DUMPED_CONNECTIONS = 1000  # per worker; a bug report is read by people
 
 
@@ -50,6 +54,7 @@ class Report:
         self._routes, self._credentials = routes, credentials
         self._started = time.monotonic()
         self._looked_at = looked_at
+        self._rulings = Rulings()
         self.see(Snapshot())
 
     def see(self, snapshot: Snapshot) -> None:
@@ -88,6 +93,7 @@ class Report:
             repairs_total=self._watch.repairs_total,
             pods=tuple(self._pod(pod, kernel) for pod in self._snapshot.pods if pod.enrolled or pod.refused),
             workers=tuple(self._worker(worker) for worker in self._supervisor.workers),
+            policies=self._policies(),
             source=self._source(),
             shortcut=status.ShortcutStatus(
                 available=self._kernel.shortcut.available, detail=self._kernel.shortcut.detail
@@ -125,6 +131,56 @@ class Report:
             workloads=len(said.workloads) if said else 0,
             problem=self._announcement.problem,
         )
+
+    def _policies(self) -> tuple[status.PolicyStatus, ...]:
+        """Those that exist, and one for what none allowed."""
+        sums: dict[int, Counter[str]] = defaultdict(Counter)
+        for worker in self._supervisor.workers:
+            with contextlib.suppress(StatsError):
+                for id, verdicts in read_policies(self._stats(worker.number)).items():
+                    sums[id].update(verdicts)
+        none = PolicyName(namespace="", name="", action="")
+        return tuple(
+            status.PolicyStatus(
+                namespace=name.namespace,
+                name=name.name,
+                action=name.action,
+                dry_run=name.dry_run,
+                verdicts=dict(sums[id]),
+            )
+            for id, name in (*self._names.policies.items(), (0, none))
+            if id or sums[0]
+        )
+
+    def authorization(self, namespace: str, name: str) -> status.PodAuthorization | None:
+        """None: there is no such pod in the mesh here."""
+        for member in self._enrolment.members.values():
+            workload, pod = member.pod.workload, member.pod
+            if (workload.namespace, workload.name) == (namespace, name):
+                return status.PodAuthorization(
+                    namespace=namespace,
+                    name=name,
+                    identity=workload.identity(self._config.trust_domain),
+                    trust_domain=self._config.trust_domain,
+                    authorization=self._fleet.policies.get(member.slot, Authorization()),
+                    fail_mode=FailMode.CLOSED if pod.mtls is Mtls.STRICT else pod.fail_mode,
+                    skip_inbound_ports=tuple(sorted(pod.skip_inbound_ports)),
+                )
+        return None
+
+    def told(self, rulings: Iterable[Ruling]) -> None:
+        """What policies said, into the log."""
+        for line in self._rulings.lines(rulings, self._names, self._name_of_slot, self._name_of_client):
+            log.info("%s", line.text, extra=line.fields)
+
+    def _name_of_slot(self, slot: int) -> str:
+        workload = next((each.pod.workload for each in self._enrolment.members.values() if each.slot == slot), None)
+        return f"{workload.namespace}/{workload.name}" if workload else ""
+
+    def _name_of_client(self, address: str) -> str:
+        source = self._fleet.sources.get(address)
+        party = self._names.parties.get(source.workload) if source else None
+        return f"{party.namespace}/{party.pod}" if party else ""
 
     def _pod(self, pod: Pod, kernel: Mapping[int, Mapping[str, int]]) -> status.PodStatus:
         workload = pod.workload
@@ -183,6 +239,7 @@ async def dump(report: Report, fleet: Fleet, run_dir: Path) -> dict[str, object]
         "run_dir": str(run_dir),
         "pods": [pod.told for pod in fleet.pods.values()],
         "plans": list(fleet.plans.values()),
+        "policies": {str(slot): each for slot, each in fleet.policies.items()},
         "workers": {
             number: {"pid": member.pid, "carries": carried.get(number)} for number, member in fleet.members.items()
         },

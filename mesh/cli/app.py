@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mesh.cli import agent, check, clean, drain, dump, identity, metrics, nodes, status, top, version
+from mesh.cli import agent, authz, check, clean, drain, dump, identity, metrics, nodes, status, top, version
 
 app = typer.Typer(
     name="seine",
@@ -13,6 +13,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (agent, status, top, nodes, check, drain, metrics, dump, clean, version):
+for module in (agent, status, top, nodes, authz, check, drain, metrics, dump, clean, version):
     app.command(module.NAME)(module.run)
 app.add_typer(identity.app, name=identity.NAME)

@@ -4,6 +4,7 @@ peers         who is reached by tunnel, and as whom
 mesh_node     what this node says of itself to the others
 plans         what the engine does with a connection to an address
 destinations  what the connect hook knows of an address
+policies      who may call a pod of this node
 sources       who is behind a client's address
 conflicts     what two objects claim; our sources admit none, this is the check
 select        questions that more than one of these asks
@@ -14,6 +15,7 @@ from mesh.control.destinations import compile_destinations
 from mesh.control.mesh_node import compile_mesh_node
 from mesh.control.peers import Peer, compile_peers
 from mesh.control.plans import compile_plans
+from mesh.control.policies import compile_policies
 from mesh.control.sources import compile_sources
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "compile_mesh_node",
     "compile_peers",
     "compile_plans",
+    "compile_policies",
     "compile_sources",
     "conflicts",
 ]

@@ -13,8 +13,16 @@ import os
 
 from mesh.aio.channel import Channel, ChannelClosed
 from mesh.forward import messages as say
-from mesh.forward.engine import Engine, EngineConfig, NeedPlan, NeedSignature, NeedSockets, TunnelRefused
-from mesh.model import Direction, Plan
+from mesh.forward.engine import (
+    Engine,
+    EngineConfig,
+    NeedPlan,
+    NeedSignature,
+    NeedSockets,
+    RulingsReady,
+    TunnelRefused,
+)
+from mesh.model import Authorization, Direction, Plan
 
 log = logging.getLogger("seine.worker")
 DRAIN_CHECK_SECONDS = 0.2
@@ -30,8 +38,10 @@ class Carrier:
         self._channel: Channel | None = None
         self._pods: dict[int, tuple[int, list[int]]] = {}  # slot -> netns cookie, listener descriptors (the engine's)
         self._plans: set[tuple[str, int]] = set()
+        self._policies: dict[int, Authorization] = {}  # by slot, also of pods to come
         self._named_pods: set[int] = set()
         self._named_plans: set[tuple[str, int]] = set()
+        self._named_policies: set[int] = set()
         self._wanted: dict[tuple[int, int], int] = {}  # {slot, family} -> sockets asked for and not yet here
         self._drain_seconds = 30.0
 
@@ -42,6 +52,7 @@ class Carrier:
         self._channel = channel
         self._named_pods.clear()
         self._named_plans.clear()
+        self._named_policies.clear()
         self._say(say.Hello(worker=self.worker, pid=os.getpid(), pods=len(self._pods)))
         for slot, (cookie, listeners) in self._pods.items():
             self._say(say.HavePod(slot=slot, cookie=cookie), listeners)
@@ -73,6 +84,8 @@ class Carrier:
                 self._set_plans(plans)
             case say.RemovePlans(keys=keys):
                 self._remove_plans(keys)
+            case say.SetPolicies(slot=slot, authorization=authorization):
+                self._set_policies(slot, authorization)
             case say.SetSources(known=known, gone=gone):
                 self._set_sources(known, gone)
             case say.SetIdentities(known=identities, gone=gone):
@@ -120,16 +133,26 @@ class Carrier:
         if known is not None and known[0] != message.cookie:
             self._remove_pod(slot, close_connections=True)
             known = None
-        self.engine.add_pod(slot, message.source, message.opaque_ports, message.identity, message.mtls, message.baggage)
+        self.engine.add_pod(
+            slot,
+            message.source,
+            message.opaque_ports,
+            message.identity,
+            message.mtls,
+            message.baggage,
+            message.principal,
+        )
         if known is not None:
             _close_all(listeners)
             return
+        self.engine.set_policies(slot, self._policies.get(slot))
         self._pods[slot] = (message.cookie, listeners)
         for direction, fd in zip(Direction, listeners, strict=True):
             self.engine.add_listener(slot, direction, fd)
 
     def _remove_pod(self, slot: int, close_connections: bool) -> None:
         self._named_pods.discard(slot)
+        self._policies.pop(slot, None)
         if self._pods.pop(slot, None) is not None:
             self.engine.remove_pod(slot, close_connections)
         for key in [key for key in self._wanted if key[0] == slot]:
@@ -146,6 +169,17 @@ class Carrier:
             self.engine.remove_plan(address, port)
             self._plans.discard((address, port))
             self._named_plans.discard((address, port))
+
+    def _set_policies(self, slot: int, authorization: Authorization | None) -> None:
+        self._named_policies.add(slot)
+        if self._policies.get(slot) == authorization:
+            return
+        if authorization is None:
+            del self._policies[slot]
+        else:
+            self._policies[slot] = authorization
+        if slot in self._pods:
+            self.engine.set_policies(slot, authorization)
 
     def _set_sources(self, known: tuple[tuple[str, int, str], ...], gone: tuple[str, ...]) -> None:
         for address in gone:
@@ -172,6 +206,8 @@ class Carrier:
         for slot in set(self._pods) - self._named_pods:
             self._remove_pod(slot, close_connections=True)
         self._remove_plans(tuple(self._plans - self._named_plans))
+        for slot in self._policies.keys() - self._named_policies:
+            self._set_policies(slot, None)
 
     def _stock(self, message: say.Sockets, descriptors: list[int]) -> None:
         self._wanted.pop((message.slot, message.family), None)
@@ -196,6 +232,8 @@ class Carrier:
                         self._engine.signed(job, b"")
                 case TunnelRefused():
                     log.warning("%s", sentence_of(event))
+                case RulingsReady():
+                    self._tell_rulings()
                 case NeedPlan(connection=connection, address=address, port=port):
                     if not self._say(say.NeedPlan(connection=connection, address=address, port=port)):
                         self._engine.no_plan(connection)
@@ -204,6 +242,10 @@ class Carrier:
         if (slot, family) not in self._wanted:
             self._wanted[slot, family] = count
             self._say(say.NeedSockets(slot=slot, family=family, count=count))
+
+    def _tell_rulings(self) -> None:
+        if rulings := self.engine.rulings():
+            self._say(say.Ruled(rulings=tuple(rulings)))
 
     def _tell_levels(self) -> None:
         if self._engine is None:

@@ -15,9 +15,20 @@ from typing import Any, NamedTuple
 
 from mesh.forward import stats
 from mesh.forward._engine import ffi, lib
+from mesh.forward.authz import ARRAYS, Arrays
 from mesh.forward.messages import Limits
 from mesh.forward.stats import Layout, StatsError
-from mesh.model import Balancer, Direction, Mtls, Plan, PlanEndpoint, Protocol, Series
+from mesh.model import (
+    Authorization,
+    Balancer,
+    Direction,
+    Mtls,
+    Plan,
+    PlanEndpoint,
+    Protocol,
+    Ruling,
+    Series,
+)
 
 __all__ = [
     "LAYOUT",
@@ -28,15 +39,18 @@ __all__ = [
     "NeedPlan",
     "NeedSignature",
     "NeedSockets",
+    "RulingsReady",
     "StatsError",
     "TunnelRefused",
     "bucket_bounds_us",
     "read_counters",
+    "read_policies",
     "read_series",
     "stats_bytes",
 ]
 
 EVENTS_PER_PUMP = 256
+RULINGS_PER_CALL = 64
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _PROTOCOLS = {
     Protocol.DETECT: lib.ENGINE_DETECT,
@@ -151,7 +165,11 @@ class TunnelRefused(NamedTuple):
     reason: str
 
 
-Event = NeedPlan | NeedSockets | NeedSignature | TunnelRefused
+class RulingsReady(NamedTuple):
+    """Take them with `rulings`."""
+
+
+Event = NeedPlan | NeedSockets | NeedSignature | TunnelRefused | RulingsReady
 
 
 class ConnectionInfo(NamedTuple):
@@ -203,6 +221,8 @@ def _layout() -> Layout:
     return Layout(
         hash=lib.engine_stats_layout(),
         bytes=lib.engine_stats_bytes(),
+        policies_offset=lib.engine_stats_policies_offset(),
+        policies_max=lib.engine_stats_policies_max(),
         series_offset=lib.engine_stats_series_offset(),
         series_bytes=lib.engine_stats_series_bytes(),
         series_max=lib.engine_stats_series_max(),
@@ -212,6 +232,7 @@ def _layout() -> Layout:
         flags=_names(lib.engine_flag_name),
         protocols=_names(lib.engine_protocol_name),
         securities=_names(lib.engine_security_name),
+        verdicts=_names(lib.engine_verdict_name),
     )
 
 
@@ -237,6 +258,11 @@ def read_series(memory: memoryview) -> list[Series]:
 def read_counters(memory: memoryview) -> tuple[dict[str, int], dict[str, int]]:
     """What only grows, and the gauges; by the names of cext/stats.h."""
     return stats.read_counters(memory, LAYOUT)
+
+
+def read_policies(memory: memoryview) -> dict[int, dict[str, int]]:
+    """What policies said so often, by their id; 0: none allowed it."""
+    return stats.read_policies(memory, LAYOUT)
 
 
 class Engine:
@@ -292,17 +318,19 @@ class Engine:
         identity: str = "",
         mtls: Mtls = Mtls.PERMISSIVE,
         baggage: str = "",
+        principal: str = "",
     ) -> None:
-        """`source`: its id in the counters; `identity`: its SPIFFE id; `baggage`: what other nodes are told of it.
-
-        Known: updated.
+        """`source`: its id in the counters; `identity`: the SPIFFE id that its tunnels have; `principal`: the one that
+        policies on this node know it by; `baggage`: what other nodes are told of it. Known: updated.
         """
         ports = ffi.new("uint16_t[]", sorted(opaque_ports))
         name, described = ffi.new("char[]", identity.encode()), ffi.new("char[]", baggage.encode())
+        known_as = ffi.new("char[]", principal.encode())
         value = {
             "slot": slot,
             "source": source,
             "identity": name,
+            "principal": known_as,
             "baggage": described,
             "mtls": _MTLS[mtls],
             "opaque_ports": ports,
@@ -352,6 +380,22 @@ class Engine:
         result = lib.engine_adopt(self._engine, fd, slot, direction, pack_address(address), port)
         _checked(result, f"connection to {address}:{port}")
 
+    def set_policies(self, slot: int, authorization: Authorization | None) -> None:
+        """Who may call a known pod; None: everybody. Open connections that may not be are ended."""
+        made = ffi.NULL
+        if authorization is not None:
+            arrays = Arrays(authorization)
+            keep = {name: ffi.new(f"{kind}[]", arrays.content[name]) for name, (kind, _) in ARRAYS.items()}
+            counts = {counter: len(keep[name]) for name, (_, counter) in ARRAYS.items()}
+            made = ffi.new("struct authz *", {**keep, **counts, "default_deny": arrays.default_deny})
+        _checked(lib.engine_set_policies(self._engine, slot, made), f"policies of slot {slot}")
+
+    def rulings(self) -> list[Ruling]:
+        """What policies said and nobody took yet; after a RulingsReady."""
+        found = ffi.new("struct engine_ruling[]", RULINGS_PER_CALL)
+        count = lib.engine_rulings(self._engine, found, RULINGS_PER_CALL)
+        return [_ruling(found[i]) for i in range(count)]
+
     def set_plan(self, plan: Plan) -> None:
         peers = {each.peer: ffi.new("char[]", each.peer.encode()) for each in plan.endpoints}
         host = ffi.new("char[]", plan.host.encode())
@@ -400,6 +444,8 @@ class Engine:
 
 
 def _event(event: Any) -> Event:
+    if event.kind == lib.ENGINE_RULINGS:
+        return RulingsReady()
     if event.kind == lib.ENGINE_NEED_SOCKETS:
         return NeedSockets(event.slot, event.family, event.missing)
     address = unpack_address(bytes(event.address))
@@ -407,6 +453,26 @@ def _event(event: Any) -> Event:
         reason = ffi.string(lib.engine_tls_reason(event.reason)).decode()
         return TunnelRefused(event.slot, Direction(event.direction), address, event.port, reason)
     return NeedPlan(event.connection, event.slot, Direction(event.direction), address, event.port)
+
+
+def _ruling(ruling: Any) -> Ruling:
+    def text(name: str) -> str:
+        return ffi.string(getattr(ruling, name)).decode("ascii", "replace")
+
+    return Ruling(
+        policy=ruling.policy,
+        rule=ruling.rule,
+        verdict=LAYOUT.verdicts[ruling.verdict],
+        missed=ruling.missed,
+        slot=ruling.slot,
+        client=unpack_address(bytes(ruling.client)),
+        client_port=ruling.client_port,
+        port=ruling.port,
+        identity=text("identity"),
+        method=text("method"),
+        host=text("host"),
+        path=text("path"),
+    )
 
 
 def _endpoint(endpoint: PlanEndpoint, peer: object) -> dict[str, object]:

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
 from mesh.aio.channel import Channel, ChannelClosed
 from mesh.forward import messages as say
-from mesh.model import Plan, Source
+from mesh.model import Authorization, Plan, Ruling, Source
 
 log = logging.getLogger("seine.agent")
 PLANS_PER_MESSAGE = 500
@@ -24,6 +24,7 @@ SOCKETS_PER_REQUEST_MAX = 250
 SHOW_SECONDS = 1.0
 
 PlanKey = tuple[str, int]
+Hear = Callable[[Sequence[Ruling]], None]  # what policies said
 MakeSockets = Callable[[str, int, int], Awaitable[list[int]]]  # netns path, family, count
 Sign = Callable[[str, bytes], bytes]  # SPIFFE id, content; a signature, empty when it is refused
 
@@ -54,9 +55,16 @@ class Member:
 
 
 class Fleet:
-    def __init__(self, welcome: say.Welcome, make_sockets: MakeSockets, sign: Sign, heartbeat_fd: int) -> None:
+    def __init__(
+        self,
+        welcome: say.Welcome,
+        make_sockets: MakeSockets,
+        sign: Sign,
+        heartbeat_fd: int,
+        hear: Hear = lambda _: None,
+    ) -> None:
         self._welcome = welcome
-        self._make_sockets, self._sign = make_sockets, sign
+        self._make_sockets, self._sign, self._hear = make_sockets, sign, hear
         self._heartbeat_fd = heartbeat_fd
         self._tasks: set[asyncio.Task[None]] = set()
         self._complete = False  # after a start: pods and plans are not all known yet, nobody may drop anything
@@ -66,6 +74,7 @@ class Fleet:
         self.members: dict[int, Member] = {}
         self.pods: dict[int, ServedPod] = {}
         self.plans: dict[PlanKey, Plan] = {}
+        self.policies: dict[int, Authorization] = {}  # by slot
         self.sources: dict[str, Source] = {}  # by address
         self.trust: say.SetTrust | None = None
         self.identities: dict[str, say.Identity] = {}  # by name
@@ -99,6 +108,15 @@ class Fleet:
         for member in self.members.values():
             while member.unplanned:
                 self._answer(member, member.unplanned.pop(0))
+
+    def set_policies(self, policies: Mapping[int, Authorization]) -> None:
+        """Before the pods in these slots are captured."""
+        slots = sorted(self.policies.keys() | policies.keys())
+        changed = [slot for slot in slots if self.policies.get(slot) != policies.get(slot)]
+        self.policies = dict(policies)
+        for member in self.members.values():
+            for slot in changed:
+                member.say(say.SetPolicies(slot=slot, authorization=policies.get(slot)))
 
     def set_sources(self, sources: Mapping[str, Source]) -> None:
         known = tuple((address, *who) for address, who in sources.items() if self.sources.get(address) != who)
@@ -167,6 +185,8 @@ class Fleet:
             member.say(self.trust)
         if self.identities:
             member.say(say.SetIdentities(known=tuple(self.identities.values())))
+        for slot, authorization in self.policies.items():
+            member.say(say.SetPolicies(slot=slot, authorization=authorization))
         for pod in self.pods.values():
             member.say(pod.told, pod.listeners)
         _say_plans(member, tuple(self.plans.values()))
@@ -205,6 +225,8 @@ class Fleet:
                 self._spawn(self._stock(member, message))
             case say.Levels(stock=stock):
                 member.stock = {level.slot: level for level in stock}
+            case say.Ruled(rulings=rulings):
+                self._hear(rulings)
             case say.Carried():
                 if member.carried and not member.carried.done():
                     member.carried.set_result(message)

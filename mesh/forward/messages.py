@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mesh.model import Mtls, Plan, Value
+from mesh.model import Authorization, Mtls, Plan, Ruling, Value
 
 
 class Message(Value, tag=True):
@@ -67,6 +67,12 @@ class Levels(Message, frozen=True):
     stock: tuple[Level, ...]
 
 
+class Ruled(Message, frozen=True):
+    """What policies said, for the log."""
+
+    rulings: tuple[Ruling, ...]
+
+
 class Carried(Message, frozen=True):
     """Answer to Show: the newest connections, as the engine's ConnectionInfo."""
 
@@ -103,7 +109,8 @@ class AddPod(Message, frozen=True):
     source: int
     addresses: tuple[str, ...]
     opaque_ports: tuple[int, ...] = ()
-    identity: str = ""  # SPIFFE id; empty: none, and no tunnel
+    identity: str = ""  # SPIFFE id, once it has a certificate; empty: no tunnel
+    principal: str = ""  # SPIFFE id that policies of this node's pods know it by: the kernel proves it
     mtls: Mtls = Mtls.PERMISSIVE
     baggage: str = ""  # what other nodes' proxies are told of it (W3C Baggage)
 
@@ -117,6 +124,13 @@ class RemovePod(Message, frozen=True):
 
 class SetPlans(Message, frozen=True):
     plans: tuple[Plan, ...]
+
+
+class SetPolicies(Message, frozen=True):
+    """Who may call the pod in this slot; None: everybody. Comes before the pod does, which is never served without."""
+
+    slot: int
+    authorization: Authorization | None
 
 
 class RemovePlans(Message, frozen=True):
@@ -191,13 +205,14 @@ class Drain(Message, frozen=True):
     """Accept nothing new, end when the last connection has, or after drain_seconds."""
 
 
-FromWorker = Hello | HavePod | NeedPlan | NeedSockets | Sign | Levels | Carried
+FromWorker = Hello | HavePod | NeedPlan | NeedSockets | Sign | Levels | Ruled | Carried
 FromAgent = (
     Welcome
     | AddPod
     | RemovePod
     | SetPlans
     | RemovePlans
+    | SetPolicies
     | SetSources
     | SetIdentities
     | SetTrust

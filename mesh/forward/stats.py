@@ -24,6 +24,8 @@ class Layout(NamedTuple):
 
     hash: int
     bytes: int
+    policies_offset: int
+    policies_max: int
     series_offset: int
     series_bytes: int
     series_max: int
@@ -33,6 +35,7 @@ class Layout(NamedTuple):
     flags: tuple[str, ...]
     protocols: tuple[str, ...]
     securities: tuple[str, ...]
+    verdicts: tuple[str, ...]
 
 
 class StatsError(ValueError):
@@ -58,6 +61,19 @@ def read_counters(memory: memoryview, layout: Layout) -> tuple[dict[str, int], d
     named = dict(zip(layout.counters, numbers, strict=True))
     gauges = {name: named.pop(name) for name in layout.counters if name in layout.gauges}
     return named, gauges
+
+
+def read_policies(memory: memoryview, layout: Layout) -> dict[int, dict[str, int]]:
+    """Policy id -> verdict -> how often, without zeroes; id 0 is where no policy allowed it."""
+    check(memory, layout)
+    row = struct.Struct(f"<{1 + len(layout.verdicts)}Q")
+    found: dict[int, dict[str, int]] = {}
+    for number in range(layout.policies_max):
+        id, *counts = row.unpack_from(memory, layout.policies_offset + number * row.size)
+        if id == 0 and number > 0:
+            break
+        found[id] = {verdict: count for verdict, count in zip(layout.verdicts, counts, strict=True) if count}
+    return found
 
 
 def _series(memory: memoryview, at: int, layout: Layout) -> Series | None:

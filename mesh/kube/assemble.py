@@ -16,6 +16,7 @@ from mesh.kube.host import HostFacts
 from mesh.kube.listings import Known, Said, Seats, settle
 from mesh.kube.mesh_node import MeshNodeFacts
 from mesh.kube.parse import EndpointFacts, Facts, NamespaceFacts, PodFacts, ServiceFacts, SliceFacts
+from mesh.kube.policy import PolicyFacts
 from mesh.kube.settings import Settings
 from mesh.model import Endpoint, FailMode, MeshNode, Mtls, Pod, Service, Snapshot, Value, Workload
 
@@ -48,11 +49,13 @@ def assemble(
     admitted, errors = admit(sorted(found, key=lambda each: each.seat not in before))
     facts = [each.facts for each in admitted]
     namespaces = {each.name: each.settings for each in facts if isinstance(each, NamespaceFacts)}
+    policies = sorted((each for each in facts if isinstance(each, PolicyFacts)), key=lambda each: each.title)
+    selected = frozenset(label for each in policies for label in each.policy.selector)
     pods = sorted((each for each in facts if isinstance(each, PodFacts)), key=lambda each: each.title)
     services = sorted((each for each in facts if isinstance(each, ServiceFacts)), key=lambda each: each.title)
     slices = [each for each in admitted if isinstance(each.facts, SliceFacts)]
     by_service, warnings = _match(slices, services)
-    local = tuple(_local_pods(pods, namespaces, node, mtls))
+    local = tuple(_local_pods(pods, namespaces, node, mtls, selected))
     said = [Said(each.place, each.facts.node) for each in admitted if isinstance(each.facts, MeshNodeFacts)]
     known = Known((each.service for each in services), (each.workload for each in pods), local)
     nodes, losses, listed = settle([each for each in said if not node or each.node.name != node], known, before)
@@ -63,6 +66,8 @@ def assemble(
         pods=local,
         nodes=tuple(nodes),
         hosts=tuple(sorted((each.host for each in facts if isinstance(each, HostFacts)), key=lambda host: host.name)),
+        policies=tuple(each.policy for each in policies),
+        default_deny=frozenset(each.name for each in facts if isinstance(each, NamespaceFacts) and each.default_deny),
         errors=tuple(errors + losses),
         warnings=tuple(warnings),
     )
@@ -187,7 +192,13 @@ def _endpoints(name: str, slices: Sequence[SliceFacts], resolve: Resolver) -> li
     return sorted(endpoints, key=lambda each: (":" in each.address, each.address, each.port))
 
 
-def _local_pods(pods: Iterable[PodFacts], namespaces: dict[str, Settings], node: str, mtls: Mtls) -> Iterator[Pod]:
+def _local_pods(
+    pods: Iterable[PodFacts],
+    namespaces: dict[str, Settings],
+    node: str,
+    mtls: Mtls,
+    selected: frozenset[tuple[str, str]],
+) -> Iterator[Pod]:
     for each in pods:
         workload, settings = each.workload, each.settings.over(namespaces.get(each.workload.namespace, Settings()))
         if node and workload.node and workload.node != node:
@@ -207,6 +218,7 @@ def _local_pods(pods: Iterable[PodFacts], namespaces: dict[str, Settings], node:
             skip_inbound_ports=settings.skip_inbound_ports or frozenset(),
             skip_outbound_ports=settings.skip_outbound_ports or frozenset(),
             opaque_ports=settings.opaque_ports or frozenset(),
+            labels=each.labels & selected,
             refused=refused,
         )
 

@@ -157,6 +157,67 @@ class MeshNode(Object):
     spec: MeshNodeSpec = MeshNodeSpec()
 
 
+class PolicyRaw(Raw, frozen=True, forbid_unknown_fields=True):
+    """Of a policy: what is not understood must not be left out, or it would mean something else."""
+
+
+class PolicySelector(PolicyRaw):
+    match_labels: dict[str, str] | None = None
+
+
+class PolicySource(PolicyRaw):
+    principals: list[str] | None = None
+    not_principals: list[str] | None = None
+    namespaces: list[str] | None = None
+    not_namespaces: list[str] | None = None
+    ip_blocks: list[str] | None = None
+    not_ip_blocks: list[str] | None = None
+    request_principals: object = None
+    not_request_principals: object = None
+    remote_ip_blocks: object = None
+    not_remote_ip_blocks: object = None
+    service_accounts: object = None
+    not_service_accounts: object = None
+
+
+class PolicyFrom(PolicyRaw):
+    source: PolicySource
+
+
+class PolicyOperation(PolicyRaw):
+    hosts: list[str] | None = None
+    not_hosts: list[str] | None = None
+    ports: list[str] | None = None
+    not_ports: list[str] | None = None
+    methods: list[str] | None = None
+    not_methods: list[str] | None = None
+    paths: list[str] | None = None
+    not_paths: list[str] | None = None
+
+
+class PolicyTo(PolicyRaw):
+    operation: PolicyOperation
+
+
+class PolicyRule(PolicyRaw):
+    from_: list[PolicyFrom] | None = msgspec.field(default=None, name="from")
+    to: list[PolicyTo] | None = None
+    when: object = None
+
+
+class PolicySpec(PolicyRaw):
+    selector: PolicySelector | None = None
+    action: str = "ALLOW"
+    rules: list[PolicyRule] | None = None
+    target_ref: object = None
+    target_refs: object = None
+    provider: object = None
+
+
+class AuthorizationPolicy(Object):
+    spec: PolicySpec = PolicySpec()
+
+
 KINDS: dict[str, tuple[str, type[Object]]] = {
     "Namespace": ("v1", Namespace),
     "Pod": ("v1", Pod),
@@ -164,4 +225,5 @@ KINDS: dict[str, tuple[str, type[Object]]] = {
     "Service": ("v1", Service),
     "EndpointSlice": ("discovery.k8s.io/v1", EndpointSlice),
     "MeshNode": (SEINE, MeshNode),
+    "AuthorizationPolicy": (SEINE, AuthorizationPolicy),
 }

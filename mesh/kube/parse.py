@@ -16,7 +16,9 @@ from mesh.kube.documents import Path, Value, shown
 from mesh.kube.fields import NAME, address
 from mesh.kube.host import HostFacts, parse_node
 from mesh.kube.mesh_node import MeshNodeFacts, parse_mesh_node
+from mesh.kube.policy import PolicyFacts, parse_policy
 from mesh.kube.settings import (
+    AUTHZ_DEFAULT,
     BALANCER,
     CGROUP,
     NETNS,
@@ -42,6 +44,7 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 class NamespaceFacts(Frozen):
     name: str
     settings: Settings
+    default_deny: bool = False
 
     @property
     def title(self) -> str:
@@ -54,6 +57,7 @@ class PodFacts(Frozen):
     netns: str
     cgroup: str
     weight: int | None
+    labels: frozenset[tuple[str, str]] = frozenset()  # of a pod with a netns; no others are selected here
 
     @property
     def title(self) -> str:
@@ -91,7 +95,7 @@ class SliceFacts(Frozen):
         return f"EndpointSlice {self.namespace}/{self.name}"
 
 
-Facts = NamespaceFacts | PodFacts | ServiceFacts | SliceFacts | HostFacts | MeshNodeFacts
+Facts = NamespaceFacts | PodFacts | ServiceFacts | SliceFacts | HostFacts | MeshNodeFacts | PolicyFacts
 
 
 def decode(value: Value, kind: str) -> objects.Object:
@@ -116,7 +120,11 @@ def parse(raw: objects.Object) -> Facts | None:
     """Raises BadField."""
     match raw:
         case objects.Namespace():
-            return NamespaceFacts(name=_name(raw.metadata), settings=read_settings(raw.metadata))
+            return NamespaceFacts(
+                name=_name(raw.metadata),
+                settings=read_settings(raw.metadata),
+                default_deny=choice(raw.metadata, AUTHZ_DEFAULT, {"deny": True, "allow": False}) or False,
+            )
         case objects.Pod():
             return parse_pod(raw)
         case objects.Node():
@@ -127,6 +135,8 @@ def parse(raw: objects.Object) -> Facts | None:
             return parse_slice(raw)
         case objects.MeshNode():
             return parse_mesh_node(raw, _name(raw.metadata))
+        case objects.AuthorizationPolicy():
+            return parse_policy(raw, _namespace(raw.metadata), _name(raw.metadata))
     raise TypeError(f"no parser for {type(raw).__name__}")
 
 
@@ -150,7 +160,14 @@ def parse_pod(raw: objects.Pod) -> PodFacts | None:
         host_network=raw.spec.host_network,
     )
     netns, cgroup = path_setting(meta, NETNS, absolute=True), path_setting(meta, CGROUP, absolute=False)
-    return PodFacts(workload=workload, settings=read_settings(meta), netns=netns, cgroup=cgroup, weight=weight(meta))
+    return PodFacts(
+        workload=workload,
+        settings=read_settings(meta),
+        netns=netns,
+        cgroup=cgroup,
+        weight=weight(meta),
+        labels=frozenset(labels.items()) if netns else frozenset(),
+    )
 
 
 def owner_name(meta: objects.Meta) -> str:

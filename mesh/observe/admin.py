@@ -3,6 +3,7 @@
 GET  /metrics   Prometheus, OpenMetrics when asked for; name[] filters; gzip
 GET  /ready     200, or 503 and the reason
 GET  /status    mesh.observe.status.StatusDocument as JSON
+GET  /authz     ?namespace=&pod=: who may call a pod, mesh.observe.status.PodAuthorization as JSON
 GET  /dump      everything the agent and its workers know, as JSON; for bug reports
 POST /drain     Unix socket only: ?namespace=&pod= begins to close connections that are older than the pod's capture
 GET  /drain     likewise: how far that is; both answer at once with mesh.observe.status.Draining as JSON
@@ -26,6 +27,7 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 Ready = Callable[[], str]  # empty: ready; else a sentence why not
 Dump = Callable[[], Awaitable[object]]
+Authorize = Callable[[str, str], status.PodAuthorization | None]  # namespace, pod; None: there is no such pod
 Drain = Callable[[str, str, bool], Awaitable[Draining | None]]  # namespace, pod, whether to begin; None: nothing there
 
 
@@ -63,6 +65,18 @@ def _dump(dump: Dump) -> Handler:
     return handle
 
 
+def _authz(authorize: Authorize) -> Handler:
+    async def handle(request: Request) -> Response:
+        namespace, pod = request.one("namespace", "default"), request.one("pod")
+        found = authorize(namespace, pod)
+        if found is None:
+            sentence = f"there is no pod {namespace}/{pod} in the mesh on this node\n"
+            return Response(sentence.encode(), HTTPStatus.NOT_FOUND)
+        return Response(_encode(found), content_type=_JSON)
+
+    return handle
+
+
 def _drain(drain: Drain, begin: bool) -> Handler:
     async def handle(request: Request) -> Response:
         namespace, pod = request.one("namespace", "default"), request.one("pod")
@@ -79,20 +93,21 @@ def _drain(drain: Drain, begin: bool) -> Handler:
     return handle
 
 
-def public(observer: Observer, ready: Ready, dump: Dump) -> Routes:
+def public(observer: Observer, ready: Ready, dump: Dump, authorize: Authorize) -> Routes:
     """For the TCP port: nothing that changes anything."""
     return {
         ("GET", "/metrics"): _metrics(observer),
         ("GET", "/ready"): _ready(ready),
         ("GET", "/status"): _status(observer),
         ("GET", "/dump"): _dump(dump),
+        ("GET", "/authz"): _authz(authorize),
     }
 
 
-def private(observer: Observer, ready: Ready, dump: Dump, drain: Drain) -> Routes:
+def private(observer: Observer, ready: Ready, dump: Dump, authorize: Authorize, drain: Drain) -> Routes:
     """For the Unix socket, which only root may open."""
     return {
-        **public(observer, ready, dump),
+        **public(observer, ready, dump, authorize),
         ("POST", "/drain"): _drain(drain, begin=True),
         ("GET", "/drain"): _drain(drain, begin=False),
     }

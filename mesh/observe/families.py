@@ -169,6 +169,12 @@ SIGNATURES = Family("seine_identity_signatures_total", "counter", "Handshakes si
 SIGNATURES_REFUSED = Family(
     "seine_identity_signatures_refused_total", "counter", "Signatures that workers asked for in vain.", ("reason",)
 )
+AUTHZ = Family(
+    "seine_authz_total",
+    "counter",
+    "Connections and requests that a policy allowed, denied, audited, or would have; none named: no ALLOW policy did.",
+    ("policy_namespace", "policy", "action", "verdict"),
+)
 ROWS = Family("seine_series", "gauge", "Rows of label values kept, by table.", ("table",))
 OVERFLOWED = Family("seine_series_overflow_total", "counter", "Counts moved to the row named overflow.", ("table",))
 BUILD = Family("seine_build_info", "gauge", "Always 1.", ("version", "kernel", "node"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesh.model import Snapshot, Value, Workload, stable_id
+from mesh.model import AuthorizationPolicy, Snapshot, Value, Workload, stable_id
 
 UNKNOWN = "unknown"
 
@@ -39,9 +39,17 @@ class Called(Value, frozen=True):
 NO_SERVICE = Called()
 
 
+class PolicyName(Value, frozen=True):
+    namespace: str
+    name: str
+    action: str
+    dry_run: bool = False
+
+
 class Names(Value, frozen=True):
     parties: Mapping[int, Party] = {}
     services: Mapping[int, Called] = {}
+    policies: Mapping[int, PolicyName] = {}
 
 
 def _party(workload: Workload, enrolled: bool, trust_domain: str) -> Party:
@@ -55,6 +63,10 @@ def _party(workload: Workload, enrolled: bool, trust_domain: str) -> Party:
         enrolled=enrolled,
         principal=workload.identity(trust_domain),
     )
+
+
+def _policy(policy: AuthorizationPolicy) -> PolicyName:
+    return PolicyName(namespace=policy.namespace, name=policy.name, action=policy.action, dry_run=policy.dry_run)
 
 
 def names_of(snapshot: Snapshot, trust_domain: str) -> Names:
@@ -71,4 +83,4 @@ def names_of(snapshot: Snapshot, trust_domain: str) -> Names:
             parties.setdefault(id, Party(pod=endpoint.address))
             behind[id] = None
         services[service.id] = Called(namespace=service.namespace, name=service.name, endpoints=tuple(behind))
-    return Names(parties=parties, services=services)
+    return Names(parties=parties, services=services, policies={each.id: _policy(each) for each in snapshot.policies})

@@ -45,6 +45,20 @@ def _shortcut(document: StatusDocument) -> Iterator[Offer]:
     yield f.SHORTCUT, plain(lambda: [((), float(document.shortcut.available))])
 
 
+def _policies(document: StatusDocument) -> Iterator[Offer]:
+    policies = document.policies
+    yield (
+        f.AUTHZ,
+        plain(
+            lambda: (
+                ((each.namespace, each.name, each.action, verdict), n)
+                for each in policies
+                for verdict, n in each.verdicts.items()
+            )
+        ),
+    )
+
+
 def _workers(document: StatusDocument) -> Iterator[Offer]:
     def each(value: str) -> Samples:
         return (((str(worker.worker),), float(getattr(worker, value))) for worker in document.workers)
@@ -76,6 +90,7 @@ def _routing(document: StatusDocument) -> Iterator[Offer]:
 def offers(document: StatusDocument) -> Iterator[Offer]:
     yield from _pods(document)
     yield from _shortcut(document)
+    yield from _policies(document)
     yield from _workers(document)
     yield from _engine(document.workers)
     yield f.PEER_WORKLOADS, plain(lambda: (((peer.node, peer.transport), peer.workloads) for peer in document.peers))

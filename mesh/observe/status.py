@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesh.model import FailMode, Mtls, PodState, Transport, Value
+from mesh.model import Authorization, FailMode, Mtls, PodState, Transport, Value
 from mesh.node.routing import Neighbour
 
 
@@ -84,6 +84,17 @@ class WorkerStatus(Value, frozen=True):
     heartbeat_age_seconds: float = 0.0
     counters: dict[str, int] = msgspec.field(default_factory=dict)  # the engine's, only growing
     gauges: dict[str, int] = msgspec.field(default_factory=dict)  # the engine's, of this moment
+
+
+class PolicyStatus(Value, frozen=True):
+    """An AuthorizationPolicy and what it said here, by verdict of cext/stats.h. The one without a name counts what no
+    ALLOW policy allowed."""
+
+    namespace: str
+    name: str
+    action: str
+    dry_run: bool = False
+    verdicts: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class SourceStatus(Value, frozen=True):
@@ -180,6 +191,7 @@ class StatusDocument(Value, frozen=True):
     pods: tuple[PodStatus, ...] = ()
     services: tuple[ServiceStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
+    policies: tuple[PolicyStatus, ...] = ()
     source: SourceStatus = SourceStatus()
     shortcut: ShortcutStatus = ShortcutStatus()
     trust_domain: str = ""
@@ -188,6 +200,18 @@ class StatusDocument(Value, frozen=True):
     identity: IdentityStatus = IdentityStatus()
     routing: RoutingStatus = RoutingStatus()
     latency_bounds_us: tuple[int, ...] = ()
+
+
+class PodAuthorization(Value, frozen=True):
+    """Who may call one pod of the node: what /authz answers."""
+
+    namespace: str
+    name: str
+    identity: str  # of the pod itself
+    trust_domain: str
+    authorization: Authorization
+    fail_mode: FailMode = FailMode.OPEN
+    skip_inbound_ports: tuple[int, ...] = ()  # not captured, so nothing is enforced there
 
 
 encode = msgspec.json.Encoder().encode

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CEXT = ROOT / "cext"
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1")
 LIBRARIES = ("-lssl", "-lcrypto", "-lnghttp2", "-lm")
-PURE = ("balance.c", "detect.c", "timer.c")
+PURE = ("authz.c", "balance.c", "detect.c", "normal.c", "timer.c")
 
 
 def build_script() -> ModuleType:

@@ -13,8 +13,17 @@ import struct
 import time
 from collections.abc import Callable
 
-from mesh.forward.engine import Engine, EngineConfig, Event, NeedSockets, read_counters, read_series, stats_bytes
-from mesh.model import Balancer, Direction, Plan, PlanEndpoint, Protocol, Series
+from mesh.forward.engine import (
+    Engine,
+    EngineConfig,
+    Event,
+    NeedSockets,
+    read_counters,
+    read_policies,
+    read_series,
+    stats_bytes,
+)
+from mesh.model import AuthorizationPolicy, Balancer, Direction, Plan, PlanEndpoint, Protocol, Series
 
 SLOT, SOURCE, SERVICE = 3, 77, 9
 PATIENCE_SECONDS = 20.0
@@ -255,6 +264,10 @@ class Rig:
 
     def count(self, name: str) -> int:
         return self.counts().get(name, 0)
+
+    def said(self, policy: AuthorizationPolicy | None = None) -> dict[str, int]:
+        """By verdict; without a policy: what none allowed."""
+        return read_policies(self._memory()).get(policy.id if policy else 0, {})
 
     def series(self) -> list[Series]:
         return read_series(self._memory())

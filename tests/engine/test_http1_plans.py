@@ -88,7 +88,8 @@ def test_a_plan_that_is_gone_is_asked_for_again(rig: Rig) -> None:
     client.send(GET)
     rig.until(lambda: rig.events)
     (event,) = rig.events
-    assert event == NeedPlan(event[0], SLOT, Direction.OUTBOUND, "10.96.0.1", 80)
+    assert isinstance(event, NeedPlan)
+    assert event[1:] == (SLOT, Direction.OUTBOUND, "10.96.0.1", 80)
     (listed,) = rig.engine.connections()
     assert listed.state == "parked"
     other = serving(rig)

@@ -251,7 +251,7 @@ def test_inbound_sources_are_known_by_address(rig: Rig) -> None:
 
 def test_a_connection_of_a_pod_has_its_identity_and_one_from_outside_has_none(rig: Rig) -> None:
     web = "spiffe://cluster.local/ns/shop/sa/web"
-    rig.engine.add_pod(SLOT, SOURCE, identity=web)
+    rig.engine.add_pod(SLOT, SOURCE, principal=web)
     rig.plan(Server(rig).endpoint(), protocol=Protocol.OPAQUE)
     rig.client()
     rig.client(direction=Direction.INBOUND)
@@ -261,7 +261,7 @@ def test_a_connection_of_a_pod_has_its_identity_and_one_from_outside_has_none(ri
 def test_connections_keep_the_identity_that_they_began_with(rig: Rig) -> None:
     rig.plan(Server(rig).endpoint(), protocol=Protocol.OPAQUE)
     for identity in ("spiffe://a/ns/b/sa/c", "", "spiffe://a/ns/b/sa/d", "spiffe://a/ns/b/sa/c"):
-        rig.engine.add_pod(SLOT, SOURCE, identity=identity)
+        rig.engine.add_pod(SLOT, SOURCE, principal=identity)
         rig.client()
     rig.engine.remove_pod(SLOT, close_connections=False)
     names = [each.identity.rpartition("/")[2] for each in rig.engine.connections()]

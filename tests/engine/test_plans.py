@@ -21,7 +21,8 @@ def test_a_connection_without_a_plan_waits_for_one(rig: Rig) -> None:
     client.send(b"early")
     rig.settle()
     (event,) = rig.events
-    assert event == NeedPlan(event[0], SLOT, Direction.OUTBOUND, "10.0.0.9", 8080)
+    assert isinstance(event, NeedPlan)
+    assert event[1:] == (SLOT, Direction.OUTBOUND, "10.0.0.9", 8080)
     assert rig.count("parked") == 1
     server = Server(rig)
     rig.plan(server.endpoint(), address="10.0.0.9", port=8080)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import random
 import re
 import ssl
@@ -17,6 +16,7 @@ from cffi import FFI
 
 from mesh.balance import ewma
 from tests.engine.build import CEXT, build_script, pure_library
+from tests.engine.pages import Guarded
 
 MORE, OTHER, HTTP1, HTTP2, TLS = range(5)
 SECOND = 10**9
@@ -148,19 +148,10 @@ def test_weighted_round_robin_is_smooth(pure: Pure) -> None:
 # --- detection
 
 
-class Guarded:
-    """Bytes that end where an unreadable page begins."""
-
+class Detector:
     def __init__(self, pure: Pure) -> None:
         self.pure = pure
-        self.map = mmap.mmap(-1, 8 * mmap.PAGESIZE)
-        self.base = pure.ffi.from_buffer(self.map)
-        self.room = 7 * mmap.PAGESIZE
-        assert pure.lib.mprotect(self.base + self.room, mmap.PAGESIZE, 0) == 0
-
-    def put(self, data: bytes) -> Any:
-        self.map[self.room - len(data) : self.room] = data
-        return self.pure.ffi.cast("uint8_t *", self.base + self.room - len(data))
+        self.put = Guarded(pure.ffi, pure.lib).put
 
     def detect(self, data: bytes) -> int:
         return int(self.pure.lib.detect(self.put(data), len(data)))
@@ -172,8 +163,8 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-def guarded(pure: Pure) -> Guarded:
-    return Guarded(pure)
+def guarded(pure: Pure) -> Detector:
+    return Detector(pure)
 
 
 def hello(name: str | None) -> bytes:
@@ -213,7 +204,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("data", "expected"), CASES)
-def test_every_beginning_leads_to_the_same_answer(guarded: Guarded, data: bytes, expected: int) -> None:
+def test_every_beginning_leads_to_the_same_answer(guarded: Detector, data: bytes, expected: int) -> None:
     """Undecided as long as it could still be something, and never changing its mind."""
     answers = [guarded.detect(data[:length]) for length in range(len(data) + 1)]
     decided = [answer for answer in answers if answer != MORE]
@@ -221,13 +212,13 @@ def test_every_beginning_leads_to_the_same_answer(guarded: Guarded, data: bytes,
     assert answers == [MORE] * (len(answers) - len(decided)) + decided
 
 
-def test_the_preface_is_http1_only_as_long_as_it_could_be(guarded: Guarded) -> None:
+def test_the_preface_is_http1_only_as_long_as_it_could_be(guarded: Detector) -> None:
     assert guarded.detect(PREFACE[:-1]) == MORE
     assert guarded.detect(b"PRI / HTTP/1.1") == HTTP1
 
 
 @pytest.mark.parametrize("name", ["a", "shop.example", "x" * 60 + ".example"])
-def test_the_server_name_is_found_in_a_real_hello(guarded: Guarded, name: str) -> None:
+def test_the_server_name_is_found_in_a_real_hello(guarded: Detector, name: str) -> None:
     data = hello(name)
     assert guarded.sni(data) == name
     assert guarded.sni(data + b"trailing") == name
@@ -242,7 +233,7 @@ def in_records(message: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [20, 60, 100, 10_000])
-def test_the_server_name_is_found_though_the_hello_is_spread_over_records(guarded: Guarded, size: int) -> None:
+def test_the_server_name_is_found_though_the_hello_is_spread_over_records(guarded: Detector, size: int) -> None:
     data = in_records(hello("shop.example"), size)
     assert guarded.sni(data) == "shop.example"
     assert guarded.sni(data + b"\x17trailing") == "shop.example"
@@ -250,7 +241,7 @@ def test_the_server_name_is_found_though_the_hello_is_spread_over_records(guarde
     assert set(found) == {-1}, "nothing is said before the last byte that could change it"
 
 
-def test_a_hello_beyond_the_bounds_has_no_name_and_nobody_waits_for_its_rest(guarded: Guarded) -> None:
+def test_a_hello_beyond_the_bounds_has_no_name_and_nobody_waits_for_its_rest(guarded: Detector) -> None:
     assert guarded.sni(in_records(hello("shop.example"), 5)) == -2, "too many records"
     assert guarded.sni(b"\x16\x03\x01\x00\x05\x01\x00\x40\x00x") == -2, "more than 16 KiB"
     assert guarded.sni(b"\x16\x03\x01\x00\x04\x01\x00\x01\x00\x17\x03\x03\x00\x01x") == -2, "cut off by data"
@@ -258,11 +249,11 @@ def test_a_hello_beyond_the_bounds_has_no_name_and_nobody_waits_for_its_rest(gua
     assert guarded.sni(b"\x16\x03\x01\x40\x01") == -2, "a record larger than one may be"
 
 
-def test_a_hello_without_a_name_has_none(guarded: Guarded) -> None:
+def test_a_hello_without_a_name_has_none(guarded: Detector) -> None:
     assert guarded.sni(hello(None)) == 0
 
 
-def test_damaged_hellos_are_never_read_beyond_their_end(guarded: Guarded) -> None:
+def test_damaged_hellos_are_never_read_beyond_their_end(guarded: Detector) -> None:
     chance, good = random.Random(5), hello("shop.example")
     for _ in range(20_000):
         data = bytearray(good)
@@ -273,7 +264,7 @@ def test_damaged_hellos_are_never_read_beyond_their_end(guarded: Guarded) -> Non
         guarded.sni(cut)
 
 
-def test_a_name_with_a_zero_byte_is_none(guarded: Guarded) -> None:
+def test_a_name_with_a_zero_byte_is_none(guarded: Detector) -> None:
     data = hello("shop.example")
     assert guarded.sni(data.replace(b"shop.example", b"shop\0example")) == 0
 

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesh.model import Endpoint, MeshNode, Plan, PlanEndpoint, Pod, Service, ServicePort, Snapshot, Workload, stable_id
+from mesh.model import (
+    AuthorizationPolicy,
+    AuthzAction,
+    AuthzOperation,
+    AuthzRule,
+    AuthzSource,
+    Endpoint,
+    Match,
+    MeshNode,
+    Pattern,
+    Plan,
+    PlanEndpoint,
+    Pod,
+    Service,
+    ServicePort,
+    Snapshot,
+    Workload,
+    stable_id,
+)
 
 
 def workload(name: str = "web-1", *addresses: str, **fields: Any) -> Workload:
@@ -45,3 +63,32 @@ def plan(address: str = "10.96.0.10", port: int = 80, *endpoints: tuple[str, int
     """A plan with these {address, port} endpoints."""
     chosen = tuple(PlanEndpoint(id=stable_id("address", host), address=host, port=number) for host, number in endpoints)
     return Plan(**{"address": address, "port": port, "endpoints": chosen, **fields})
+
+
+def pattern(text: str) -> Pattern:
+    if text == "*":
+        return Pattern(how=Match.PRESENT)
+    if text.startswith("*"):
+        return Pattern(how=Match.SUFFIX, text=text[1:])
+    return Pattern(how=Match.PREFIX, text=text[:-1]) if text.endswith("*") else Pattern(how=Match.EXACT, text=text)
+
+
+def _patterns(fields: dict[str, Any]) -> dict[str, Any]:
+    plain = ("ports", "not_ports", "ip_blocks", "not_ip_blocks")
+    return {name: tuple(values) if name in plain else tuple(map(pattern, values)) for name, values in fields.items()}
+
+
+def rule(**fields: Any) -> AuthzRule:
+    """Of one source and one operation; no fields: it matches everything."""
+    source = _patterns({name: values for name, values in fields.items() if name in AuthzSource.__struct_fields__})
+    operation = _patterns({name: values for name, values in fields.items() if name not in source})
+    return AuthzRule(
+        sources=(AuthzSource(**source),) if source else (),
+        operations=(AuthzOperation(**operation),) if operation else (),
+    )
+
+
+def policy(name: str, action: str, *rules: AuthzRule, **fields: Any) -> AuthorizationPolicy:
+    return AuthorizationPolicy(
+        **{"namespace": "default", "name": name, "action": AuthzAction(action), "rules": rules, **fields}
+    )

@@ -112,6 +112,12 @@ class Manifests:
         }
         return self.write(f"node-{node.name}", body)
 
+    def policy(self, name: str, spec: dict[str, Any], namespace: str = "default", dry_run: bool = False) -> Manifests:
+        """An AuthorizationPolicy, in a file of its own."""
+        metadata = {"name": name, "namespace": namespace, "annotations": {"seine.dev/dry-run": str(dry_run).lower()}}
+        body = {"apiVersion": "seine.dev/v1alpha1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}
+        return self.write(f"policy-{namespace}-{name}", body)
+
     def service(
         self,
         name: str,

@@ -204,6 +204,10 @@ class Mesh:
 
         eventually(known, f"the Services {names} to be known")
 
+    def heard(self) -> None:
+        """Every worker has done what the agent told it until now: it is asked something, and answers in order."""
+        client.ask(self.run_dir, "/dump")
+
     def metrics(self) -> Samples:
         return Samples(client.ask(self.run_dir, "/metrics").decode())
 

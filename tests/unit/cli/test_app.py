@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -20,7 +22,9 @@ from mesh.cli.app import app
 from mesh.cli.report import Check
 from mesh.cli.report import Result as CheckResult
 from mesh.config import AgentConfig
-from mesh.observe.status import StatusDocument, WorkerStatus, encode
+from mesh.model import Authorization, AuthorizationPolicy
+from mesh.observe.status import PodAuthorization, StatusDocument, WorkerStatus, encode
+from tests.kit.builders import policy, rule
 from tests.unit.cli.agent import agent
 from tests.unit.observe.values import document, service
 
@@ -247,3 +251,81 @@ def test_start_up_imports_nothing_heavy() -> None:
         "asyncio",
     }
     assert heavy & set(loaded) == set()
+
+
+# --- authz
+
+
+def authorization(*policies: AuthorizationPolicy, **fields: Any) -> list[tuple[int, bytes]]:
+    said = Authorization(policies=policies)
+    pod = {"namespace": "shop", "name": "web", "identity": "spiffe://td/ns/shop/sa/web", "trust_domain": "td"}
+    return [(200, msgspec.json.encode(PodAuthorization(**{**pod, "authorization": said, **fields})))]
+
+
+ADMIN = policy("admin", "DENY", rule(paths=["/admin*"]), namespace="shop")
+CLIENT = policy("client", "ALLOW", rule(principals=["td/ns/shop/sa/client"]), rule(ip_blocks=["10.0.0.0/8"]))
+
+
+def test_authz_lists_the_policies_that_are_about_a_pod(run_dir: Path) -> None:
+    with agent(run_dir, authz=authorization(ADMIN, CLIENT, skip_inbound_ports=(22,))) as asked:
+        result = seine("authz", "shop/web")
+    assert (result.exit_code, asked) == (0, ["GET /authz?namespace=shop&pod=web"])
+    assert result.output.splitlines() == [
+        "shop/web (spiffe://td/ns/shop/sa/web)",
+        "  DENY  shop/admin, 1 rule",
+        "  ALLOW default/client, 2 rules",
+        "  whom no DENY matches may call it if an ALLOW matches",
+        "  note: while no worker lives nothing is enforced: its fail mode is open (seine.dev/fail)",
+        "  note: nothing is enforced on ports that are not captured: 22",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policies", "fields", "sentence"),
+    [
+        ((), {}, "whom no DENY matches may call it: there is no ALLOW"),
+        ((), {"authorization": Authorization(default_deny=True)}, "nobody may call it"),
+    ],
+)
+def test_authz_says_what_the_default_is(run_dir: Path, policies: Any, fields: Any, sentence: str) -> None:
+    with agent(run_dir, authz=authorization(*policies, **fields)):
+        assert sentence in seine("authz", "web").output
+
+
+def test_authz_explains_a_call(run_dir: Path) -> None:
+    with agent(run_dir, authz=authorization(ADMIN, CLIENT)):
+        denied = seine("authz", "shop/web", "--from", "shop/client", "--port", "80", "--path", "/x/../admin?q=1")
+        allowed = seine("authz", "shop/web", "--from", "10.1.2.3", "--path", "/", "--host", "[::1]")
+        opaque = seine("authz", "shop/web", "--from", "shop/client")
+    assert denied.exit_code == 1
+    assert "denied by DENY shop/admin, rule 0\n  the path is judged, and forwarded, as /admin\n" in denied.output
+    assert (
+        "    rule 0 matches\n  ALLOW default/client\n    rule 0 matches\n    rule 1 does not match: address"
+        in denied.output
+    )
+    assert (allowed.exit_code, "allowed by ALLOW default/client, rule 1" in allowed.output) == (0, True)
+    assert "denied by DENY shop/admin" in opaque.output  # the path of what is not HTTP is not known
+
+
+def test_authz_for_machines(run_dir: Path) -> None:
+    with agent(run_dir, authz=authorization(ADMIN)):
+        result = seine("authz", "shop/web", "--from", "shop/client", "--method", "PUT", "-o", "json")
+    found = json.loads(result.output)
+    assert found["asked"]["identity"] == "spiffe://td/ns/shop/sa/client"
+    assert found["asked"]["request"] == {"method": "PUT", "host": "", "path": "/"}
+    assert (found["explanation"]["allowed"], found["explanation"]["policies"][0]["policy"]) == (True, "shop/admin")
+
+
+@pytest.mark.parametrize("words", [("--from", "client"), ("--from", "a/b/c"), ("--path", "admin"), ("--port", "70000")])
+def test_authz_says_what_it_does_not_understand(run_dir: Path, words: tuple[str, ...]) -> None:
+    with agent(run_dir, authz=authorization()):
+        result = seine("authz", "web", *words)
+    assert result.exit_code == 2
+    assert words[0] in result.output
+
+
+def test_authz_of_a_pod_that_is_not_here(run_dir: Path) -> None:
+    with agent(run_dir, authz=[(404, b"there is no pod default/web in the mesh on this node\n")]):
+        result = seine("authz", "web")
+    assert (result.exit_code, result.output) == (1, "seine: there is no pod default/web in the mesh on this node\n")
+    assert "agent is not running" in seine("authz", "web").output

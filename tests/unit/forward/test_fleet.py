@@ -9,8 +9,8 @@ import msgspec
 
 from mesh.aio.channel import Channel
 from mesh.forward import messages as say
-from mesh.forward.fleet import Fleet, MakeSockets, ServedPod
-from mesh.model import Plan, Source
+from mesh.forward.fleet import Fleet, Hear, MakeSockets, ServedPod
+from mesh.model import Authorization, Plan, Ruling, Source
 
 LIMITS = say.Limits(max_connections=0, connect_timeout_ms=1, detect_timeout_ms=2, idle_timeout_ms=3, stream_idle_ms=4)
 WELCOME = say.Welcome(node="node-a", drain_seconds=5.0, limits=LIMITS)
@@ -71,8 +71,8 @@ def sign(name: str, content: bytes) -> bytes:
     return name.encode() + content
 
 
-def make_fleet(sockets: MakeSockets = two_sockets) -> Fleet:
-    return Fleet(WELCOME, sockets, sign, os.open("/dev/null", os.O_RDONLY))
+def make_fleet(sockets: MakeSockets = two_sockets, hear: Hear = lambda _: None) -> Fleet:
+    return Fleet(WELCOME, sockets, sign, os.open("/dev/null", os.O_RDONLY), hear)
 
 
 def test_a_worker_that_comes_late_is_told_everything_and_then_that_this_is_all() -> None:
@@ -101,6 +101,39 @@ def test_only_the_difference_of_plans_is_told() -> None:
         fleet.set_plans({("10.96.0.2", 80): changed})
         assert await worker.hear() == say.SetPlans(plans=(changed,))
         assert await worker.hear() == say.RemovePlans(keys=(("10.96.0.1", 80),))
+
+    play(scenario)
+
+
+def test_policies_are_told_before_the_pods_that_they_are_about_and_later_the_difference() -> None:
+    async def scenario() -> None:
+        fleet = make_fleet()
+        deny = Authorization(default_deny=True)
+        fleet.add_pod(served(3))
+        fleet.set_policies({3: deny, 4: deny})
+        fleet.synced()
+        worker = FakeWorker(fleet)
+        heard = [await worker.hear() for _ in range(5)]
+        assert [type(each).__name__ for each in heard] == ["Welcome", "SetPolicies", "SetPolicies", "AddPod", "Synced"]
+        assert heard[1] == say.SetPolicies(slot=3, authorization=deny)
+        fleet.set_policies({3: deny, 5: deny})
+        assert await worker.hear() == say.SetPolicies(slot=4, authorization=None)
+        assert await worker.hear() == say.SetPolicies(slot=5, authorization=deny)
+
+    play(scenario)
+
+
+def test_what_policies_said_is_handed_on() -> None:
+    async def scenario() -> None:
+        heard: list[Ruling] = []
+        fleet = make_fleet(hear=heard.extend)
+        worker = FakeWorker(fleet)
+        await worker.hear()
+        ruling = Ruling(policy=1, rule=0, verdict="denied", missed=0, slot=3, client="10.0.0.1", client_port=9, port=80)
+        worker.tell(say.Ruled(rulings=(ruling,)))
+        while not heard:
+            await asyncio.sleep(0)
+        assert heard == [ruling]
 
     play(scenario)
 

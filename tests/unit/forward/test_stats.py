@@ -14,6 +14,8 @@ from mesh.model import Direction, Security
 LAYOUT = stats.Layout(
     hash=0x1234,
     bytes=256 + 4 * 96,
+    policies_offset=128,
+    policies_max=4,
     series_offset=256,
     series_bytes=96,
     series_max=4,
@@ -23,6 +25,7 @@ LAYOUT = stats.Layout(
     flags=("-", "DC"),
     protocols=("tcp", "http1"),
     securities=("none", "mutual_tls"),
+    verdicts=("allowed", "denied"),
 )
 
 
@@ -54,6 +57,18 @@ def test_a_series_is_read_as_it_was_written() -> None:
 
 def test_counters_and_gauges_are_told_apart() -> None:
     assert stats.read_counters(memoryview(file()), LAYOUT) == ({"accepted": 7}, {"connections": 3})
+
+
+def test_what_policies_said_ends_with_the_first_that_is_none() -> None:
+    memory = file()
+    struct.pack_into("<12Q", memory, LAYOUT.policies_offset, 0, 0, 9, 77, 5, 0, 0, 0, 0, 78, 1, 1)
+    assert stats.read_policies(memoryview(memory), LAYOUT) == {0: {"denied": 9}, 77: {"allowed": 5}}
+
+
+def test_no_more_policies_than_there_is_room_for() -> None:
+    memory = file()
+    struct.pack_into("<12Q", memory, LAYOUT.policies_offset, *range(1, 13))
+    assert list(stats.read_policies(memoryview(memory), LAYOUT)) == [1, 4, 7, 10]
 
 
 def test_no_more_series_than_there_is_room_for() -> None:

@@ -300,7 +300,7 @@ def test_the_order_of_files_changes_nothing_once_seats_are_taken(several):
 
 
 def test_every_kind_we_read_is_assembled():
-    assert set(KINDS) == {"Namespace", "Pod", "Node", "Service", "EndpointSlice", "MeshNode"}
+    assert set(KINDS) == {"Namespace", "Pod", "Node", "Service", "EndpointSlice", "MeshNode", "AuthorizationPolicy"}
 
 
 # --- nodes

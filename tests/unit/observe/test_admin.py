@@ -6,10 +6,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from mesh.model import Authorization
 from mesh.observe.admin import private, public
 from mesh.observe.observer import Look, Observer
 from mesh.observe.server import Handler, Request, Response
-from mesh.observe.status import Draining, decode
+from mesh.observe.status import Draining, PodAuthorization, decode
 from tests.unit.observe.values import document, names, series
 
 
@@ -21,6 +22,12 @@ class Node:
 
     async def dump(self) -> object:
         return {"pods": {1: "client-0"}, "set": [*"ab"]}
+
+    def authorize(self, namespace: str, pod: str) -> PodAuthorization | None:
+        if (namespace, pod) != ("shop", "web-1"):
+            return None
+        said = Authorization(default_deny=True)
+        return PodAuthorization(namespace=namespace, name=pod, identity="", trust_domain="a", authorization=said)
 
     async def drain(self, namespace: str, pod: str, begin: bool) -> Draining | None:
         if pod == "hidden":
@@ -34,7 +41,7 @@ class Node:
 async def routes() -> AsyncIterator[tuple[Node, dict[tuple[str, str], Handler]]]:
     observer = Observer(lambda: Look(document=document(), names=names()), lambda: {0: [series()]})
     node = Node()
-    yield node, dict(private(observer, node.ready, node.dump, node.drain))
+    yield node, dict(private(observer, node.ready, node.dump, node.authorize, node.drain))
     observer.close()
 
 
@@ -78,6 +85,13 @@ def test_dump() -> None:
     assert json.loads(ask("GET", "/dump").body) == {"pods": {"1": "client-0"}, "set": ["a", "b"]}
 
 
+def test_who_may_call_a_pod() -> None:
+    found = json.loads(ask("GET", "/authz", namespace="shop", pod="web-1").body)
+    assert (found["name"], found["authorization"]["default_deny"]) == ("web-1", True)
+    missing = ask("GET", "/authz", pod="web-9")
+    assert (missing.status, missing.body) == (404, b"there is no pod default/web-9 in the mesh on this node\n")
+
+
 def test_a_drain_is_begun_and_looked_at_and_both_are_answered_at_once() -> None:
     begun = ask("POST", "/drain", namespace="shop", pod="web-1")
     assert (begun.status, json.loads(begun.body)["handled"]) == (202, 1)
@@ -97,6 +111,6 @@ def test_nothing_on_the_tcp_port_changes_anything() -> None:
     async def run() -> set[str]:
         observer = Observer(lambda: Look(document=document(), names=names()), dict)
         observer.close()
-        return {method for method, _ in public(observer, Node().ready, Node().dump)}
+        return {method for method, _ in public(observer, Node().ready, Node().dump, Node().authorize)}
 
     assert asyncio.run(run()) == {"GET"}
