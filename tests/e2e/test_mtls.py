@@ -79,6 +79,7 @@ def built(tmp_path_factory) -> Iterator[Town]:
         with nodes:
             nodes.wait_service(*MODES)
             yield town
+        assert list(nodes.manifests.directory.glob("meshnode-*")) == [], "`seine clean` takes back what was said"
 
 
 @pytest.fixture
