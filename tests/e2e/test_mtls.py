@@ -15,6 +15,7 @@ import pytest
 from tests.kit import apps, talk
 from tests.kit.frames import Frames
 from tests.kit.lab import Lab, Pod, Socket
+from tests.kit.manifests import uid
 from tests.kit.seine import Mesh, Samples
 from tests.kit.two_nodes import TwoNodes
 from tests.kit.wait import eventually
@@ -72,6 +73,7 @@ def built(tmp_path_factory) -> Iterator[Town]:
         outsider = nodes.pod("outsider", nodes.b, enrolled=False)
         servers = {mode: nodes.pod(mode, nodes.b, annotations={"seine.dev/mtls": mode}) for mode in MODES}
         town = Town(nodes, client, stranger, outsider, servers)
+        apps.Nginx(outsider)
         for mode, pod in servers.items():
             apps.Nginx(pod)
             apps.Talk(pod)
@@ -253,6 +255,24 @@ def test_a_list_that_somebody_removes_comes_back(town):
     assert "left alone" in town.far.seine("status").stdout
     path.unlink()
     eventually(lambda: path.exists() and path.read_text() == said, "the list to be written again")
+
+
+def test_a_node_that_lists_anothers_pod_is_not_believed_and_told(town):
+    """Its own name comes first in every order but that of time."""
+    strict = town.servers["strict"]
+    entry = {"uid": uid(strict), "namespace": "default", "name": "strict", "serviceAccount": "default"}
+    thief = {"apiVersion": "seine.dev/v1alpha1", "kind": "MeshNode", "metadata": {"name": "a-thief"}}
+    town.nodes.manifests.write(
+        "a-thief", thief | {"spec": {"workloads": [entry | {"addresses": [town.outsider.ip, strict.ip]}]}}
+    )
+    eventually(lambda: town.near.status()["source"]["errors"], "the lie to be told")
+    (sentence,) = town.near.status()["source"]["errors"]
+    told = f"MeshNode a-thief lists Pod default/strict, which is on node {town.nodes.b.name}; this is not believed"
+    assert sentence == f"{town.nodes.manifests.directory}/a-thief.yaml:1: {told}"
+    assert request(town.client, strict.ip, "x") == "strict\n"
+    assert request(town.client, town.outsider.ip, "y") == "outsider\n"
+    town.nodes.manifests.remove("a-thief")
+    eventually(lambda: not town.near.status()["source"]["errors"], "the lie to be forgotten")
 
 
 # --- when what a pod accepts changes
