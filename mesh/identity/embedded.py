@@ -8,6 +8,7 @@ to mend it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from mesh.identity.state import State
 from mesh.identity.store import Store
 from mesh.model import Value
 
+log = logging.getLogger("seine.identity")
 POLL_SECONDS = 1.0  # two calls of stat(2)
 RECORD_SECONDS = 60.0  # a node says that it is there so often, for people who ask why a step is not taken
 
@@ -50,6 +52,7 @@ class Embedded:
         self._clock, self._monotonic = clock, monotonic
         self._settling = Settling(settle_seconds)
         self._written: dict[str, Record] = {}  # by node
+        self._unread = ""  # what was last said about a record that cannot be read
 
     @property
     def kind(self) -> str:
@@ -94,9 +97,20 @@ class Embedded:
         step = rotation.next_step(trust.roots)
         if step is Step.NONE:
             return trust
-        nodes = rotation.outlook(trust.roots, self._store.records(), now, step)
-        clear = not any(node.obstacle for node in nodes)
+        clear = self._clear(trust, now, step)
         return self._state.advance() if self._settling.ready(trust.generation, clear, self._monotonic()) else trust
+
+    def _clear(self, trust: Trust, now: float, step: Step) -> bool:
+        """Whether nothing stands in the way of that step; a record that cannot be read does, and nothing else."""
+        try:
+            records = self._store.records()
+        except AuthorityError as error:
+            if str(error) != self._unread:
+                log.error("the rotation of the root waits: %s", error)
+            self._unread = str(error)
+            return False
+        self._unread = ""
+        return not any(node.obstacle for node in rotation.outlook(trust.roots, records, now, step))
 
     async def sign(self, request: bytes, name: str) -> tuple[bytes, ...]:
         trust = self._state.get()

@@ -10,6 +10,8 @@ from mesh.identity import renewal
 from mesh.identity.authority import Hanging, Trust
 from mesh.identity.certificate import Facts, Key
 
+CLOCK_BACK_SECONDS = 60.0  # what certificates are dated back; less than that hurts nobody
+
 
 class Held(msgspec.Struct, frozen=True):
     """One identity of ours."""
@@ -45,6 +47,8 @@ def due(
         return True
     if held.facts.root != trust.issuing and monotonic >= renewal.reissue(switched, held.chance):
         return True
+    if now < held.issued - CLOCK_BACK_SECONDS:
+        return True  # our clock was set back: for the others this certificate begins in the future
     return now >= renewal.renewal(held.issued, held.facts.not_after, held.chance)
 
 

@@ -129,6 +129,8 @@ class AuthorityServer:
 
     async def _do(self, wanted: list[str], ask: Ask) -> Answer:
         if wanted == ["POST", wire.TRUST] and ask.record is not None and ask.record.node == ask.node:
+            if any(leaf.until > self._clock() + wire.LEAF_SECONDS_MAX for leaf in ask.record.leafs):
+                raise Refusal(HTTPStatus.BAD_REQUEST, "malformed", "no certificate ends so late as this record says")
             trust = await self._authority.trust(ask.record)
             return Answer(now=self._clock(), trust=trust)
         if wanted == ["POST", wire.SIGN] and ask.name:

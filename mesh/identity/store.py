@@ -121,7 +121,11 @@ class Store:
         found = self._read(path, StoredAuthority)
         if found is None:
             return None
-        if mode := stat.S_IMODE(path.stat().st_mode) & 0o077:
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode) & 0o077
+        except OSError as error:  # it went between the two looks
+            raise failed(path, error) from None
+        if mode:
             raise AuthorityError(
                 f"{path} holds the root's key and others may use it (mode {mode:o}): find out who did, then chmod 600",
                 "damaged",

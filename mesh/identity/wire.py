@@ -22,6 +22,7 @@ TRUST, SIGN = "/v1/trust", "/v1/sign"
 HEAD_BYTES_MAX = 16 << 10  # a Kubernetes token has 1 to 2 KiB
 BODY_BYTES_MAX = 1 << 20  # a record that names 10 000 other nodes, or trust with as many denials, has 600 KiB
 EXCHANGE_SECONDS_MAX = 10.0  # all of it, from the first byte of TLS
+LEAF_SECONDS_MAX = 8 * 86400.0  # no certificate lives longer than 7 days; who says so would hold up rotations for ever
 
 T = TypeVar("T")
 

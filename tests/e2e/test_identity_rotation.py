@@ -103,7 +103,7 @@ def test_a_rotation_waits_for_a_node_whose_agent_is_down_and_says_so(town):
     near, far = town.meshes
     old, *_ = town.roots()[0]
     load = apps.Load(town.client, town.vip, town.talk.port, kept=2, per_second=5)
-    eventually(lambda: tunnels_of(near) == [1, 1], "both workers to have their tunnel: new ones need both agents")
+    eventually(lambda: both_have_tunnels(near), "both workers to have their tunnel: new ones need both agents")
     far.kill_agent()
     assert near.seine("identity", "rotate").returncode == 0
     eventually(lambda: len(town_roots(near)) == 2, "the new root to join")
@@ -118,8 +118,9 @@ def test_a_rotation_waits_for_a_node_whose_agent_is_down_and_says_so(town):
     eventually(lambda: ask(town, town.client) == town.web.name, "an answer")
 
 
-def tunnels_of(mesh):
-    return [mesh.worker_gauge(number, "tunnels") for number in (0, 1)]
+def both_have_tunnels(mesh):
+    shaken = [mesh.metrics().value("seine_engine_tls_handshakes_total", worker=str(number)) for number in (0, 1)]
+    return all(shaken) and all(mesh.worker_gauge(number, "tunnels") for number in (0, 1))
 
 
 def town_roots(mesh):

@@ -68,7 +68,7 @@ def test_two_processes_that_start_at_once_have_one_root(tmp_path):
         print(asyncio.run(authority.trust(Record(node=sys.argv[2]))).roots[0].id)
     """)
     root = Path(__file__).parents[3]
-    for turn in range(5):
+    for turn in range(3):
         command = [sys.executable, "-c", program, str(tmp_path / f"identity-{turn}")]
         pipe = subprocess.PIPE
         started = [
@@ -298,6 +298,26 @@ def test_a_node_that_is_gone_holds_a_rotation_up_no_longer_than_its_certificates
     clock.advance(SETTLE)
     assert speak(embedded, clock, "here", joined, first.issuing).issuing == first.issuing
     clock.advance(LIFE + 61)
+    speak(embedded, clock, "here", joined, first.issuing)
+    clock.advance(SETTLE)
+    assert speak(embedded, clock, "here", joined, first.issuing).issuing != first.issuing
+
+
+def test_a_record_that_cannot_be_read_holds_up_a_rotation_and_nothing_else(tmp_path, clock, embedded, caplog):
+    first = do(embedded.trust(NODE))
+    do(embedded.rotate())
+    joined = do(embedded.trust(NODE))
+    bad = tmp_path / "identity/nodes/bad.json"
+    bad.write_text("{")
+    for _ in range(5):
+        clock.advance(SETTLE)
+        assert speak(embedded, clock, "here", joined, first.issuing) == joined
+    assert caplog.text.count("the rotation of the root waits") == 1
+    with pytest.raises(AuthorityError, match=r"bad.json cannot be read"):
+        embedded.outlook()
+    do(embedded.deny(WEB, 60, "meanwhile"))
+    assert speak(embedded, clock, "here", joined, first.issuing).denied
+    bad.unlink()
     speak(embedded, clock, "here", joined, first.issuing)
     clock.advance(SETTLE)
     assert speak(embedded, clock, "here", joined, first.issuing).issuing != first.issuing

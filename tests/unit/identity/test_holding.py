@@ -34,6 +34,12 @@ def test_half_of_its_life_is_the_time():
     assert is_due(held(), now=500.0)
 
 
+def test_a_clock_that_was_set_back_makes_it_worthless():
+    """It was issued while the clock was a day ahead: peers would wait for tomorrow."""
+    assert not is_due(held(issued=1000.0, until=2000.0), now=941.0)
+    assert is_due(held(issued=1000.0, until=2000.0), now=939.0)
+
+
 def test_a_denied_serial_number_is_replaced_at_once():
     assert is_due(held(serial="bb"), denied=("bb",))
     assert not is_due(held(serial="bb"), denied=("cc", "x"))

@@ -33,6 +33,7 @@ def sign(name=WEB, request=""):
 
 
 GARBAGE = "AAAA"
+ENDLESS = {"root": "x", "count": 1, "until": 1e12}
 CASES = {
     "no token": (message(trust()).replace(b"Authorization", b"X"), 401, "token"),
     "basic": (message(trust()).replace(b"Bearer", b"Basic"), 401, "token"),
@@ -40,6 +41,7 @@ CASES = {
     "another node's token": (message(trust(), token="token-b"), 403, "token"),
     "an identity of elsewhere": (message(sign(FORBIDDEN), wire.SIGN), 403, "token"),
     "another node's record": (message(trust(record={"node": "node-b"})), 404, "malformed"),
+    "a certificate without end": (message(trust(record={"node": "node-a", "leafs": [ENDLESS]})), 400, "malformed"),
     "no record": (message({"node": "node-a"}), 404, "malformed"),
     "a record to sign": (message(trust(), wire.SIGN), 404, "malformed"),
     "another path": (message(trust(), "/v1/keys"), 404, "malformed"),
