@@ -419,7 +419,7 @@ void start_timeout(struct engine *, struct session *);
 enum admission { ADMIT_YES, ADMIT_LATER, ADMIT_DENIED, ADMIT_UNCLEAR };
 enum admission policies_admit(struct engine *, struct session *); /* to the endpoint that it has chosen */
 void policies_opened(struct engine *, const struct session *); /* counts: it is not HTTP, and goes on */
-void policies_free(struct pod *);
+void policies_free(struct engine *, struct pod *);
 void rulings_free(struct engine *);
 
 /* dial.c: endpoint, socket, connecting */

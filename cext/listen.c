@@ -359,7 +359,7 @@ void engine_remove_pod(engine *e, uint32_t slot, int close_connections)
     name_unref(e, pod->identity);
     name_unref(e, pod->principal);
     free(pod->baggage);
-    policies_free(pod);
+    policies_free(e, pod);
     free(pod->opaque_ports);
     free(pod);
     engine_finish(e);

@@ -28,6 +28,7 @@ struct pace { /* of one policy's verdict: when it was told, and how often not si
 
 struct rulings {
     struct pace paces[STATS_POLICIES_MAX][VERDICT_COUNT];
+    uint32_t uses[STATS_POLICIES_MAX]; /* by pods, of each policy's counts */
     uint32_t head, tail;
     struct engine_ruling told[TOLD_MAX];
 };
@@ -59,6 +60,20 @@ static size_t room_for(const struct authz *from)
     return bytes + 9 * 8; /* each begins at a multiple of eight */
 }
 
+/* Which of the counts these are, in the file and here. */
+static size_t number_of(const struct engine *e, const struct policy_counts *counts)
+{
+    return (size_t)(counts - stats_policy(e->stats, 0, NULL));
+}
+
+static struct policy_counts *counts_for(struct engine *e, uint64_t id)
+{
+    struct policy_counts *counts = stats_policy(e->stats, id, e->rulings->uses);
+    if (counts && e->rulings->uses[number_of(e, counts)]++ == 0)
+        memset(e->rulings->paces[number_of(e, counts)], 0, sizeof e->rulings->paces[0]);
+    return counts;
+}
+
 static struct policies *policies_new(struct engine *e, const struct authz *from)
 {
     struct policies *p = calloc(1, sizeof *p + room_for(from));
@@ -76,7 +91,7 @@ static struct policies *policies_new(struct engine *e, const struct authz *from)
     p->authz.bytes = copied(&at, (struct array){from->bytes, 1, from->byte_count});
     p->counts = (struct policy_counts **)at;
     for (uint32_t i = 0; i < from->policy_count; i++) {
-        p->counts[i] = stats_policy(e->stats, from->policies[i].id);
+        p->counts[i] = counts_for(e, from->policies[i].id);
         p->has_trials |= from->policies[i].dry_run;
     }
     p->needs_http = authz_needs_http(from);
@@ -120,13 +135,13 @@ static void tell(struct engine *e, const struct session *s, const struct authz_f
 static void note(struct engine *e, const struct session *s, const struct policies *p, const struct authz_facts *facts,
                  struct authz_ruling ruling, enum verdict verdict)
 {
-    struct policy_counts *counts = ruling.policy >= 0 ? p->counts[ruling.policy] : stats_policy(e->stats, 0);
+    struct policy_counts *counts = ruling.policy >= 0 ? p->counts[ruling.policy] : stats_policy(e->stats, 0, NULL);
     if (!counts)
         return;
     counts->counts[verdict]++;
     if (verdict == VERDICT_ALLOWED)
         return;
-    struct pace *pace = &e->rulings->paces[counts - stats_policy(e->stats, 0)][verdict];
+    struct pace *pace = &e->rulings->paces[number_of(e, counts)][verdict];
     if (pace->told_ns && e->now - pace->told_ns < TOLD_EVERY_NS) {
         pace->missed++;
         return;
@@ -246,7 +261,7 @@ static bool look(struct engine *e, struct session *s, const struct policies *p, 
 static const struct policies *policies_at(const struct engine *e, const struct session *s)
 {
     const struct target *target = s->dial.target;
-    bool elsewhere = target->slot < 0 || (target->peer && s->direction == ENGINE_OUTBOUND);
+    bool elsewhere = target->slot < 0 || goes_by_tunnel(s, target);
     const struct pod *pod = elsewhere ? NULL : pod_find(e, (uint32_t)target->slot);
     return pod ? pod->policies : NULL;
 }
@@ -307,13 +322,13 @@ static bool is_under_way(const struct session *s)
     return s->state == SESSION_OPEN || (s->state == SESSION_DIALLING && !s->exchange);
 }
 
-static void end_denied(struct engine *e, uint32_t slot, const struct policies *p)
+static void end_denied(struct engine *e, const struct policies *p)
 {
     struct list *next;
     for (struct list *at = e->sessions.all.next; at != &e->sessions.all; at = next) {
         struct session *s = container_of(at, struct session, all);
         next = at->next;
-        if (!is_under_way(s) || !s->dial.target || s->dial.target->slot != (int32_t)slot)
+        if (!is_under_way(s) || !s->dial.target || policies_at(e, s) != p)
             continue;
         struct authz_facts facts = facts_of(s, s->spoken == SPOKEN_HTTP1 ? AUTHZ_PASSED : AUTHZ_TCP);
         struct authz_ruling ruling = authz_check(&p->authz, &facts, 0);
@@ -337,19 +352,23 @@ int engine_set_policies(engine *e, uint32_t slot, const struct authz *from)
     struct policies *made = from ? policies_new(e, from) : NULL;
     if (from && !made)
         return -ENOMEM;
-    policies_free(pod);
+    policies_free(e, pod);
     pod->policies = made;
     if (!made)
         return 0;
     engine_begin(e);
-    end_denied(e, slot, made);
+    end_denied(e, made);
     engine_finish(e);
     return 0;
 }
 
-void policies_free(struct pod *pod)
+void policies_free(struct engine *e, struct pod *pod)
 {
-    free(pod->policies);
+    struct policies *p = pod->policies;
+    for (uint32_t i = 0; p && i < p->authz.policy_count; i++)
+        if (p->counts[i])
+            e->rulings->uses[number_of(e, p->counts[i])]--;
+    free(p);
     pod->policies = NULL;
 }
 

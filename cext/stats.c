@@ -228,18 +228,28 @@ struct series *stats_series(struct stats *stats, const struct series_key *key)
     return series;
 }
 
-struct policy_counts *stats_policy(struct stats *stats, uint64_t id)
+struct policy_counts *stats_policy(struct stats *stats, uint64_t id, const uint32_t *uses)
 {
-    for (uint32_t i = id ? 1 : 0; i < STATS_POLICIES_MAX; i++) {
-        if (stats->policies[i].policy == id)
-            return &stats->policies[i];
-        if (stats->policies[i].policy)
-            continue;
-        __atomic_store_n(&stats->policies[i].policy, id, __ATOMIC_RELEASE); /* its counts are 0 since the file was made */
-        return &stats->policies[i];
+    struct policy_counts *all = stats->policies, *found = NULL;
+    if (id == 0)
+        return &all[0];
+    for (uint32_t i = 1; i < STATS_POLICIES_MAX; i++) {
+        if (all[i].policy == id)
+            return &all[i];
+        if (!found && uses && uses[i] == 0)
+            found = &all[i];
+        if (all[i].policy == 0) {
+            found = &all[i];
+            break;
+        }
     }
-    stats->file->counters[COUNTER_policies_overflow]++;
-    return NULL;
+    if (!found) {
+        stats->file->counters[COUNTER_policies_overflow]++;
+        return NULL;
+    }
+    memset(found->counts, 0, sizeof found->counts);
+    __atomic_store_n(&found->policy, id, __ATOMIC_RELEASE);
+    return found;
 }
 
 uint32_t stats_bucket(uint64_t duration_ns)

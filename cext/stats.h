@@ -15,7 +15,7 @@
 #define STATS_MAGIC 0x53454e4945535441ull
 #define STATS_VERSION 3
 #define STATS_POLICIES_OFFSET 4096
-#define STATS_POLICIES_MAX 512 /* that one worker has ever met; the first is no policy's */
+#define STATS_POLICIES_MAX 512 /* about the pods of one node; the first is no policy's */
 #define STATS_SERIES_OFFSET 28672
 #define STATS_SERIES_MAX 4097 /* 4096 and the overflow */
 
@@ -276,8 +276,9 @@ static inline uint32_t stats_number(const struct stats *stats, const struct seri
 void stats_index(struct stats *);
 void stats_spare(struct stats *);
 
-/* Finds or adds the counts of a policy, valid until stats_close; those of id 0 are the first's. NULL: there is no room. */
-struct policy_counts *stats_policy(struct stats *, uint64_t id);
+/* Finds or adds the counts of a policy; those of id 0 are the first's. `uses`, of each: when there is no room, those of a
+ * policy that nobody uses are given away (NULL: none are). NULL: all are in use. */
+struct policy_counts *stats_policy(struct stats *, uint64_t id, const uint32_t *uses);
 
 /* Adds one finished thing and its duration. */
 void series_record(struct series *, uint64_t duration_ns);

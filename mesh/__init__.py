@@ -17,7 +17,7 @@ Around them:
     aio          asyncio kit that knows nothing about meshes
     kube         Kubernetes objects, from files or the API server -> model
     node         namespaces and routing tables by netlink
-    identity     SPIFFE ids, certificates and the authority they come from, its rotation
+    identity     SPIFFE ids, certificates and the authority they come from, its rotation; what policies mean
     control      objects -> snapshot -> plans; pure
     credentials  the node's certificates and signatures, put together from settings
     enrolment    brings the kernel and the workers to what the snapshot says

@@ -441,6 +441,17 @@ def test_more_policies_than_there_are_counters_for_are_enforced_all_the_same(rig
     assert rig.said(DENY_ALL) == {}
 
 
+def test_counts_of_policies_that_are_gone_make_room_for_others(rig: Rig) -> None:
+    serving(rig, protocol=Protocol.OPAQUE)
+    for number in range(1200):
+        say(rig, policy(f"p-{number}", "DENY", rule()))
+        if number % 400 == 0:
+            assert rig.client().is_reset()
+            assert rig.said(policy(f"p-{number}", "DENY")) == {"denied": 1}
+    assert rig.count("policies_overflow") == 0
+    assert rig.said(policy("p-1199", "DENY")) == {}
+
+
 # --- policies change
 
 

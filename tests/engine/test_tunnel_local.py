@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from mesh.model import Direction, PlanEndpoint, Protocol, Security
+from mesh.model import Authorization, Direction, PlanEndpoint, Protocol, Security
 from tests.engine.pair import CLIENT, HERE, SERVER, Node
 from tests.engine.rig import SLOT, Peer, Server, unused_port
 from tests.engine.web import OK, asked, exchange, finished
+from tests.kit.builders import policy, rule
 from tests.kit.pki import Authority
 
 OTHER = SLOT + 4  # the server's pod
@@ -96,3 +97,13 @@ def test_a_connection_made_in_plaintext_is_not_used_again_once_there_is_a_tunnel
     home.plan(HERE, home.app.port, protocol=Protocol.HTTP)
     asked(home.node.client(HERE, home.app.port), home.app)
     assert (home.node.count("pool_reused"), home.node.count("hbone_streams")) == (0, 1)
+
+
+def test_policies_judge_once_at_the_tunnels_end_by_what_it_has_proven(home: Home) -> None:
+    allow = policy("client", "ALLOW", rule(principals=[CLIENT.removeprefix("spiffe://")]))
+    home.node.engine.set_policies(OTHER, Authorization(policies=(allow,)))
+    home.talk(home.node.client(HERE, home.app.port))
+    assert home.node.said(allow) == {"allowed": 1}
+    home.node.engine.set_policies(OTHER, Authorization(policies=(policy("client", "ALLOW", rule(principals=["x"])),)))
+    assert home.node.client(HERE, home.app.port).is_reset()
+    assert home.node.said() == {"denied": 2}, "the open connection, and the new one"
