@@ -11,7 +11,7 @@ import pytest
 from tests.kit.leftovers import leftovers
 
 ROOT = Path(__file__).resolve().parent.parent
-PRIVILEGED = ("tests/kernel", "tests/e2e")
+PRIVILEGED = ("tests/kernel", "tests/e2e", "tests/cluster")
 
 
 def pytest_configure(config: pytest.Config) -> None:

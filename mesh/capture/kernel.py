@@ -23,7 +23,8 @@ from mesh.capture.programs import MAP_HOOK, relocate
 from mesh.capture.shortcut import SWITCHED_OFF, Shortcut
 from mesh.model import Destination, Direction, Pod
 
-SOURCE = Path(__file__).resolve().parents[2] / "bpf"
+_MESH = Path(__file__).resolve().parents[1]
+SOURCE = _MESH / "bpf" if (_MESH / "bpf").exists() else _MESH.parent / "bpf"  # of an installation; of a checkout
 HEARTBEAT_NS_MAX = 3_000_000_000  # design, section 6: "everything hangs"
 PODS_MAX: int = lib.PODS_MAX
 MAX_WORKERS: int = lib.WORKERS_MAX

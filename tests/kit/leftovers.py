@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -34,6 +35,13 @@ def cgroup2_root() -> Path:
     raise RuntimeError("no cgroup2 file system is mounted on this machine")
 
 
+@cache
+def cgroup1_roots() -> tuple[Path, ...]:
+    """One per controller, on hybrid hosts; container runtimes make their cgroups in all of them."""
+    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    return tuple(Path(fields[1]) for fields in mounts if fields[2] == "cgroup")
+
+
 def bpf_roots() -> list[Path]:
     mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
     return [Path(fields[1]) for fields in mounts if fields[2] == "bpf"]
@@ -51,6 +59,12 @@ def remove_cgroup(path: Path) -> None:
     path.rmdir()
 
 
+def remove_cgroup1(path: Path) -> None:
+    """Whoever was in it is in the cgroup2 tree too, and was killed there; nothing when it is gone."""
+    for folder, _, _ in os.walk(path, topdown=False):
+        os.rmdir(folder)
+
+
 def _owner(name: str) -> int | None:
     found = _LAB.match(name)
     return int(found[1]) if found else None
@@ -62,8 +76,9 @@ def _link_owner(name: str) -> int | None:
 
 
 def _places() -> Iterator[Path]:
-    """Every directory entry that may be a lab's: namespaces, cgroups, run directories, pins."""
-    for folder in (NETNS, RUN, cgroup2_root(), *(root / "seine" for root in bpf_roots())):
+    """Every directory entry that may be a lab's: namespaces, cgroups, run directories, pins, files."""
+    pins, files = (root / "seine" for root in bpf_roots()), Path(tempfile.gettempdir())
+    for folder in (NETNS, RUN, cgroup2_root(), *cgroup1_roots(), *pins, files):
         if folder.is_dir():
             yield from folder.iterdir()
 
@@ -134,5 +149,7 @@ def remove(path: Path) -> None:
         remove_namespace(path.name)
     elif path.parent == cgroup2_root():
         remove_cgroup(path)
+    elif path.parent in cgroup1_roots():
+        remove_cgroup1(path)
     else:
         shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,10 @@
+//go:build tools
+
+// The container runtime of each node, its shim and its command line, as upstream builds them.
+package tools
+
+import (
+	_ "github.com/containerd/containerd/v2/cmd/containerd"
+	_ "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"
+	_ "github.com/containerd/containerd/v2/cmd/ctr"
+)
