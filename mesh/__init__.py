@@ -24,6 +24,7 @@ Around them:
     drains       ends connections that go past the mesh, on request
     node_routes  keeps the routes to other nodes' pods
     watch        is every pod really captured? proofs and repairs
+    source       where objects come from, and where pods are
     announce     what the agent tells the other nodes
     report       what the agent tells of itself, as one document
     agent        composition root: one per node, root

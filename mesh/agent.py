@@ -19,7 +19,6 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 
-import msgspec
 import uvloop
 
 from mesh.aio.channel import Channel
@@ -33,7 +32,7 @@ from mesh.forward.engine import stats_bytes
 from mesh.forward.fleet import Fleet
 from mesh.forward.messages import Limits, Welcome
 from mesh.forward.supervisor import Supervisor
-from mesh.kube.directory import DirectorySource
+from mesh.kube.api.publication import ApiBoard
 from mesh.model import Ruling, Snapshot
 from mesh.node_routes import NodeRoutes
 from mesh.observe import admin, identity_admin
@@ -41,6 +40,7 @@ from mesh.observe.observer import Observer
 from mesh.observe.server import Server
 from mesh.observe.status import Draining
 from mesh.report import Report, dump
+from mesh.source import Places, open_source
 from mesh.watch import Watch
 
 log = logging.getLogger("seine.agent")
@@ -66,12 +66,6 @@ def lock_node(run_dir: Path, node: str) -> int:
             "end it first, or give this one a name of its own with --node"
         ) from None
     return fd
-
-
-def located(snapshot: Snapshot, root: Path) -> Snapshot:
-    """With pods' cgroups as absolute paths; in objects they may be relative to the cgroup2 root."""
-    pods = (msgspec.structs.replace(pod, cgroup=str(root / pod.cgroup)) if pod.cgroup else pod for pod in snapshot.pods)
-    return msgspec.structs.replace(snapshot, pods=tuple(pods))
 
 
 def welcome(config: AgentConfig) -> Welcome:
@@ -122,19 +116,19 @@ class Agent:
         )
         self.enrolment = Enrolment(config, kernel, self.factory, self.fleet, self.credentials.certified)
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
-        self.announcement = Announcement(config, self.enrolment, self.watch, lambda: self.snapshot is not None)
+        self.source, board = open_source(config)
+        self.places = Places(cgroup2_root())
+        self.announcement = Announcement(config, self.enrolment, self.watch, lambda: self.snapshot is not None, board)
         self.routes = NodeRoutes(config)
-        self.source = DirectorySource(
-            config.source, config.node, config.files, keep=config.run_dir / "source", mtls=config.mtls
-        )
         self.report = Report(
             *(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch, self.announcement),
-            lambda: self.source.looked_at,
+            self.source,
             self.routes,
             self.credentials,
         )
         self.observer = Observer(self.report.look, self.report.series)
-        self.snapshot: Snapshot | None = None
+        self.found: Snapshot | None = None  # what the source said last
+        self.snapshot: Snapshot | None = None  # the same with pods' places, in effect
 
     async def run(self) -> None:
         """Until a signal says otherwise."""
@@ -148,10 +142,16 @@ class Agent:
             await self.supervisor.adopt()
             duties = [self.supervisor.run(), self._follow(), self._reconcile(), self.watch.run(), self._observe()]
             duties += [self.announcement.run(), self.routes.run(), self.credentials.keeper.run()]
+            board = self.announcement.board
+            if isinstance(board, ApiBoard):
+                duties.append(board.run())
             await run_until(stop, duties)
+            if isinstance(board, ApiBoard):
+                board.close()
         await server.close()
         self.watch.drains.close()
         await self.factory.close()
+        self.places.close()
         self.observer.close()
         log.info("the agent ends; the workers serve on, `seine clean --node %s` would end them", self.config.node)
 
@@ -198,25 +198,25 @@ class Agent:
     async def _follow(self) -> None:
         known: set[str] = set()
         await self.supervisor.first_beat(FIRST_BEAT_SECONDS)  # captured before it, a pod would meet its fail rule
-        root = cgroup2_root()
         async for found in self.source.watch():
-            snapshot = located(found, root)
-            for error in set(snapshot.errors) - known:
+            for error in set(found.errors) - known:
                 log.error("%s", error)
-            for warning in set(snapshot.warnings) - known:
+            for warning in set(found.warnings) - known:
                 log.warning("%s", warning)
-            known = {*snapshot.errors, *snapshot.warnings}
+            known = {*found.errors, *found.warnings}
+            snapshot = self.places.located(found)
             await self.credentials.want(snapshot)
             await self.enrolment.apply(snapshot)
             self.routes.see(snapshot.hosts)
             self.report.see(snapshot)
-            self.snapshot = snapshot
+            self.found, self.snapshot = found, snapshot
 
     async def _reconcile(self) -> None:
         """Namespaces come and go without a word from the source."""
         while True:
             await asyncio.sleep(self.config.reconcile_seconds)
-            if self.snapshot is not None:
+            if self.found is not None:
+                self.snapshot = self.places.located(self.found)
                 await self.enrolment.apply(self.snapshot)
 
     async def _observe(self) -> None:

@@ -8,43 +8,56 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
 
 from mesh.config import AgentConfig
 from mesh.control import compile_mesh_node
 from mesh.enrolment import Enrolment
 from mesh.kube import publication
-from mesh.kube.directory import Fingerprint, fingerprint
-from mesh.kube.publication import PublicationError
+from mesh.kube.publication import FileBoard, PublicationError
 from mesh.model import MeshNode
 from mesh.watch import Watch
 
 log = logging.getLogger("seine.agent")
 LOOK_SECONDS = 0.2  # a newcomer is proven within as much
+AGAIN_SECONDS = 1.0  # after a failure
+
+
+class Board(Protocol):
+    """Where the other nodes read it."""
+
+    name: str
+
+    async def former(self) -> MeshNode | None: ...
+    async def say(self, node: MeshNode) -> None: ...
+    def stands(self) -> bool: ...
 
 
 class Announcement:
-    def __init__(self, config: AgentConfig, enrolment: Enrolment, watch: Watch, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, config: AgentConfig, enrolment: Enrolment, watch: Watch, ready: Callable[[], bool], board: Board | None
+    ) -> None:
         """`ready`: the source was applied once; before that nobody is a member, and nobody was taken out."""
         self._node, self._enrolment, self._watch, self._ready = config.node, enrolment, watch, ready
-        self._path = Path(config.publish) if config.publish else None
+        self.board = board
         self._record = config.run_dir / "published"
         self.said: MeshNode | None = None  # by this agent
-        self._written: Fingerprint | None = None
-        self._before: frozenset[str] = frozenset()  # uids that the others know
+        self._before: frozenset[str] | None = None  # uids that the others know; None: not asked yet
         self.problem = ""  # a sentence: why the others do not know our latest state
 
     async def run(self) -> None:
-        self._attempt(self._begin)
+        if self.board is None or not isinstance(self.board, FileBoard):
+            await self._attempt(self._withdraw)
         while True:
-            if self._path is not None and self._ready():
-                self._attempt(self._look)
-            await asyncio.sleep(LOOK_SECONDS)
+            if self.board is not None and self._ready():
+                await self._attempt(partial(self._look, self.board))
+            await asyncio.sleep(AGAIN_SECONDS if self.problem else LOOK_SECONDS)
 
-    def _attempt(self, step: Callable[[], None]) -> None:
+    async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
-            step()
+            await step()
         except PublicationError as error:
             if str(error) != self.problem:
                 log.error("%s", error)
@@ -52,20 +65,19 @@ class Announcement:
         else:
             self.problem = ""
 
-    def _begin(self) -> None:
-        if self._path is None:
-            publication.withdraw(self._record, self._node)
-        elif (former := publication.published(self._path, self._node)) is not None:
-            self._before = frozenset(each.uid for each in former.workloads)
+    async def _withdraw(self) -> None:
+        """The file of an agent that was told to write one."""
+        publication.withdraw(self._record, self._node)
 
-    def _look(self) -> None:
+    async def _look(self, board: Board) -> None:
+        if self._before is None:
+            former = await board.former()
+            self._before = frozenset(each.uid for each in former.workloads) if former else frozenset()
         members = [member for member in self._enrolment.members.values() if self._enrolment.identity(member)]
         proven = {member.pod.workload.uid for member in members if self._watch.proven(member)}
         current = compile_mesh_node(self._node, (member.pod for member in members), proven, self._before)
-        assert self._path is not None
-        if current == self.said and fingerprint(self._path) == self._written:
+        if current == self.said and board.stands():
             return
-        publication.publish(self._path, current, self._record)
-        self.said, self._written = current, fingerprint(self._path)
-        self._before = frozenset(each.uid for each in current.workloads)
+        await board.say(current)
+        self.said, self._before = current, frozenset(each.uid for each in current.workloads)
         log.info("the other nodes are told of %d pods", len(current.workloads))

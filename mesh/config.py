@@ -27,6 +27,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 WORKERS_MAX = 32  # cells of the heartbeat array
 NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")  # it becomes a directory and a cgroup name
 
+KUBERNETES = "kubernetes"  # as a source
 TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")  # SPIFFE-ID 1.0, section 2.1
 
 T = TypeVar("T")
@@ -83,10 +84,33 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApiConfig:
+    """Bounds of the API source."""
+
+    settle_seconds: float = setting(
+        0.05, "s", "changes that come together count together; a tenth of what is noticed", 0, 10
+    )
+    silence_seconds: float = setting(
+        150.0, "s", "a living watch has a bookmark each minute; two may be late, then it is made anew", 1, 3600
+    )
+    watch_seconds: int = setting(
+        900, "s", "then the server ends a watch, and we go on with the next; half an hour is its own custom", 10, 86400
+    )
+    page_objects: int = setting(
+        500, "objects", "of a list at once: client-go's; 20 MiB of full EndpointSlices", 1, 10000
+    )
+    page_bytes_max: int = setting(64 << 20, "bytes", "of such a page; a larger one is asked for again in halves", 1024)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentConfig:
     """What `seine agent` is told."""
 
-    source: Path = setting(Path("/etc/seine"), "path", "directory of Kubernetes YAML")
+    source: Path = setting(
+        Path("/etc/seine"), "path", "directory of Kubernetes YAML, or the word kubernetes: the API server"
+    )
+    kubeconfig: str = setting("", "path", "how to reach the API server; empty: by the service account of our own pod")
+    namespace: str = setting("seine-system", "name", "our own in the cluster, with the Leases of the nodes")
     node: str = setting("", "name", "prefix of pins, cgroup and run directory; empty: this host's own name")
     run_root: Path = setting(Path("/run/seine"), "path", "sockets and counters; gone with a reboot, like the pins")
     workers: int = setting(
@@ -156,6 +180,7 @@ class AgentConfig:
     )
     log_level: str = setting("INFO", "level", "DEBUG names every connection that asked for a plan")
     files: SourceConfig = field(default_factory=SourceConfig)
+    api: ApiConfig = field(default_factory=ApiConfig)
 
     def __post_init__(self) -> None:
         if not self.node:
@@ -173,8 +198,19 @@ class AgentConfig:
         check_bounds(self)
 
     @property
+    def from_api(self) -> bool:
+        """Whether the source is an API server; a directory of that name is written ./kubernetes."""
+        return str(self.source) == KUBERNETES
+
+    @property
     def run_dir(self) -> Path:
         return self.run_root / self.node
+
+
+def in_cluster_server() -> str:
+    """Where kubelet tells every pod that the API server is; "" when we are in none."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}" if host else ""
 
 
 def check_bounds(settings: Any) -> None:

@@ -86,6 +86,8 @@ class Enrolment:
         if (known := self.members.get(uid)) is not None and known.pod == pod:
             return None
         try:
+            if not pod.netns:
+                raise OSError("none of its containers runs yet, so its network namespace is not known")
             if netns.is_host(pod.netns):
                 raise OSError("its network namespace is the host's; all host-network pods share it")
             cookie, inode = netns.cookie(pod.netns), netns.inode(pod.netns)

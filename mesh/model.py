@@ -208,13 +208,14 @@ class Host(Value):
     addresses: tuple[str, ...] = ()  # at most one of a family, where the other machines find it
     pod_cidrs: tuple[str, ...] = ()  # at most one of a family; canonical text
     mtu: int = 0  # the largest packet that its network takes, in bytes; 0: nobody said
+    zone: str = ""
 
 
 class Pod(Value):
     """A pod of this node together with how Seine shall treat it."""
 
     workload: Workload
-    netns: str  # path of its network namespace
+    netns: str  # path of its network namespace; empty: it can be found by the pod's uid
     cgroup: str = ""  # its leaf: absolute, or relative to the cgroup2 root (`root / cgroup` is both); empty: unknown
     enrolled: bool = False
     fail_mode: FailMode = FailMode.OPEN

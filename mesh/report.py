@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from mesh.observe.build import version
 from mesh.observe.names import PolicyName, names_of
 from mesh.observe.observer import Look
 from mesh.observe.rulings import Rulings
+from mesh.source import Source
 from mesh.watch import Watch
 
 log = logging.getLogger("seine.authz")
@@ -44,16 +45,15 @@ class Report:
         enrolment: Enrolment,
         watch: Watch,
         announcement: Announcement,
-        looked_at: Callable[[], float],
+        source: Source,
         routes: NodeRoutes,
         credentials: Credentials,
     ) -> None:
-        """`looked_at`: when the source was last read, by the monotonic clock."""
         self._config, self._kernel, self._fleet = config, kernel, fleet
         self._supervisor, self._enrolment, self._watch, self._announcement = supervisor, enrolment, watch, announcement
         self._routes, self._credentials = routes, credentials
         self._started = time.monotonic()
-        self._looked_at = looked_at
+        self._source_of_all = source
         self._rulings = Rulings()
         self.see(Snapshot())
 
@@ -117,8 +117,8 @@ class Report:
     def _source(self) -> status.SourceStatus:
         now = time.monotonic()
         return status.SourceStatus(
-            kind=f"directory {self._config.source}",
-            age_seconds=now - self._looked_at(),
+            kind=self._source_of_all.name,
+            age_seconds=now - self._source_of_all.looked_at,
             unchanged_seconds=now - self._changed_at,
             errors=(*self._snapshot.errors, *(f"{uid}: {why}" for uid, why in self._enrolment.problems.items())),
             warnings=self._snapshot.warnings,
@@ -127,7 +127,7 @@ class Report:
     def _announced(self) -> status.AnnouncedStatus:
         said = self._announcement.said
         return status.AnnouncedStatus(
-            path=self._config.publish,
+            path=self._announcement.board.name if self._announcement.board else "",
             workloads=len(said.workloads) if said else 0,
             problem=self._announcement.problem,
         )

@@ -44,7 +44,15 @@ def _settings(wanted: bool) -> None:
 
 
 def run(
-    source: Annotated[Path | None, typer.Option(help="Directory of Kubernetes YAML; changes are followed.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of Kubernetes YAML, or the word kubernetes: the API server. Changes are followed."
+        ),
+    ] = None,
+    kubeconfig: Annotated[
+        str | None, typer.Option(help="How to reach the API server from outside a pod; implies --source kubernetes.")
+    ] = None,
     node: NodeOption = "",
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="Where a directory for this node's sockets and counters is made.")
@@ -66,14 +74,15 @@ def run(
     There are more settings than options: each may come from an environment variable, and options win. `--settings`
     lists them.
     """
-    from mesh.config import AgentConfig, ConfigError, from_environment
+    from mesh.config import KUBERNETES, AgentConfig, ConfigError, from_environment
     from mesh.observe import logs
 
     host, port = _address(metrics_address)
     try:
         config = from_environment(
             AgentConfig,
-            source=source,
+            source=source or (Path(KUBERNETES) if kubeconfig else None),
+            kubeconfig=kubeconfig,
             node=node or None,
             run_root=run_dir,
             workers=workers,

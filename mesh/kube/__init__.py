@@ -1,18 +1,18 @@
 """Kubernetes objects -> model. The only package that knows their schemas.
 
-    objects      the raw objects, as far as we read them (msgspec partial structs)
-    documents    YAML text -> plain values that know their lines, within limits
-    settings     labels and annotations -> how Seine shall treat a pod
-    fields       single fields that several kinds have
-    mesh_node    the MeshNode object, read and written
-    parse        one raw object -> checked facts, or a refusal that points at the field
-    listings     what the other nodes list, without contradictions
-    assemble     all facts -> Snapshot: who belongs to whom, and who comes too late
-    reader       one file -> facts and faults
-    directory    files of a directory -> facts -> Snapshot, followed
-    publication  what this node says of itself, as a file for the others
-
-An API server as the source gives the same raw objects to `parse`; everything behind it is shared.
+objects      the raw objects, as far as we read them (msgspec partial structs)
+documents    YAML text -> plain values that know their lines, within limits
+settings     labels and annotations -> how Seine shall treat a pod
+fields       single fields that several kinds have
+mesh_node    the MeshNode object, read and written
+parse        one raw object -> checked facts, or a refusal that points at the field
+listings     what the other nodes list, without contradictions
+assemble     all facts -> Snapshot: who belongs to whom, and who comes too late
+reader       one file -> facts and faults
+directory    files of a directory -> facts -> Snapshot, followed
+publication  what this node says of itself, as a file for the others
+index        facts that come and go one by one -> Snapshot, incrementally
+api          the API server as a source: the same raw objects go to `parse`, and all behind it is shared
 """
 
 from mesh.kube.directory import DirectorySource

@@ -8,7 +8,7 @@ sentence that names both places. Pure: the same facts and the same earlier winne
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import structs
 
@@ -25,12 +25,12 @@ class Placed(Value):
     """Facts and where they were read."""
 
     file: str
-    line: int
+    line: int  # 0: not of a file
     facts: Facts
 
     @property
     def place(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
     @property
     def seat(self) -> tuple[str, str]:
@@ -49,19 +49,20 @@ def assemble(
     admitted, errors = admit(sorted(found, key=lambda each: each.seat not in before))
     facts = [each.facts for each in admitted]
     namespaces = {each.name: each.settings for each in facts if isinstance(each, NamespaceFacts)}
+    zones = {each.host.name: each.host.zone for each in facts if isinstance(each, HostFacts)}
     policies = sorted((each for each in facts if isinstance(each, PolicyFacts)), key=lambda each: each.title)
     selected = frozenset(label for each in policies for label in each.policy.selector)
-    pods = sorted((each for each in facts if isinstance(each, PodFacts)), key=lambda each: each.title)
+    pods = sorted((_zoned(each, zones) for each in facts if isinstance(each, PodFacts)), key=lambda each: each.title)
     services = sorted((each for each in facts if isinstance(each, ServiceFacts)), key=lambda each: each.title)
     slices = [each for each in admitted if isinstance(each.facts, SliceFacts)]
-    by_service, warnings = _match(slices, services)
+    by_service, warnings = match_slices(slices, services)
     local = tuple(_local_pods(pods, namespaces, node, mtls, selected))
     said = [Said(each.place, each.facts.node) for each in admitted if isinstance(each.facts, MeshNodeFacts)]
     known = Known((each.service for each in services), (each.workload for each in pods), local)
     nodes, losses, listed = settle([each for each in said if not node or each.node.name != node], known, before)
     resolve = Resolver(pods, nodes)
     snapshot = Snapshot(
-        services=tuple(_populate(each.service, by_service[each.title], resolve) for each in services),
+        services=tuple(populate(each.service, by_service[each.title], resolve) for each in services),
         workloads=tuple(each.workload for each in pods),
         pods=local,
         nodes=tuple(nodes),
@@ -72,6 +73,12 @@ def assemble(
         warnings=tuple(warnings),
     )
     return snapshot, frozenset(each.seat for each in admitted) | listed
+
+
+def _zoned(pod: PodFacts, zones: Mapping[str, str]) -> PodFacts:
+    """With its node's zone, where it says none itself."""
+    zone = pod.workload.zone or zones.get(pod.workload.node, "")
+    return pod if zone == pod.workload.zone else structs.replace(pod, workload=structs.replace(pod.workload, zone=zone))
 
 
 def claims(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -111,7 +118,9 @@ def admit(found: Sequence[Placed]) -> tuple[list[Placed], list[str]]:
     return admitted, errors
 
 
-def _match(slices: Sequence[Placed], services: Sequence[ServiceFacts]) -> tuple[dict[str, list[SliceFacts]], list[str]]:
+def match_slices(
+    slices: Sequence[Placed], services: Sequence[ServiceFacts]
+) -> tuple[dict[str, list[SliceFacts]], list[str]]:
     """Slices by title of their Service, and a sentence for each that reaches nobody by what looks like a slip."""
     known = {each.title: each.service for each in services}
     matched: dict[str, list[SliceFacts]] = defaultdict(list)
@@ -160,7 +169,7 @@ class Resolver:
         return uid, self._pods.get(uid)
 
 
-def _populate(service: Service, slices: Sequence[SliceFacts], resolve: Resolver) -> Service:
+def populate(service: Service, slices: Sequence[SliceFacts], resolve: Resolver) -> Service:
     ports = (structs.replace(port, endpoints=tuple(_endpoints(port.name, slices, resolve))) for port in service.ports)
     return structs.replace(service, ports=tuple(ports))
 
@@ -204,8 +213,9 @@ def _local_pods(
         if node and workload.node and workload.node != node:
             continue
         asked = settings.mesh is True
+        here = bool(node) and workload.node == node  # its namespace can be found by its uid
         refused = _refusal(workload, each.netns) if asked else ""
-        if not each.netns and not refused:
+        if not each.netns and not refused and not (here and asked):
             continue
         yield Pod(
             workload=workload,

@@ -24,6 +24,7 @@ FALSE = {"no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"}
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,18}|0x[0-9a-fA-F]{1,16})")  # beyond 64 bits it stays text
 DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
+TOO_DEEP = "exceeded maximum nesting depth"  # newer libyaml's own limit, 1000, met while it looks ahead
 TURN_EVENTS = 4096  # about 20 ms of work
 
 Value = Any  # dict[str, Value] | list[Value] | str | int | float | bool | None
@@ -85,10 +86,17 @@ def documents(text: str, limits: SourceConfig) -> Iterator[Document | None]:
             if document is not None or count % TURN_EVENTS == 0:
                 yield document
     except yaml.MarkedYAMLError as error:
-        raise BadDocument(*_syntax(error, text.count("\n"), composer.open_line)) from None
+        line, reason = _syntax(error, text.count("\n"), composer.open_line)
+        if error.problem == TOO_DEEP:
+            reason = too_deep(limits)
+        raise BadDocument(line, reason) from None
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
         raise BadDocument(line, f"not YAML: {error.reason}") from None
+
+
+def too_deep(limits: SourceConfig) -> str:
+    return f"nested deeper than {limits.depth_max} levels"
 
 
 def _syntax(error: yaml.MarkedYAMLError, last: int, open_line: int) -> tuple[int, str]:
@@ -173,7 +181,7 @@ class _Composer:
         _refuse_tag(event, line, "map", "seq")
         self._refuse_as_key(line)
         if len(self._stack) >= self._limits.depth_max:
-            raise BadDocument(line, f"nested deeper than {self._limits.depth_max} levels")
+            raise BadDocument(line, too_deep(self._limits))
         if not self._stack:
             self._line = line
         self._stack.append(_Frame(value, line, event.anchor, self._count))

@@ -11,6 +11,8 @@ from mesh.kube.settings import BadField, mtu
 from mesh.model import Host
 from mesh.model import Value as Frozen
 
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
 
 class HostFacts(Frozen):
     host: Host
@@ -32,6 +34,7 @@ def parse_node(raw: objects.Node, name: str) -> HostFacts:
         addresses=tuple(addresses.values()),
         pod_cidrs=_pod_cidrs(raw.spec),
         mtu=mtu(raw.metadata) or 0,
+        zone=(raw.metadata.labels or {}).get(ZONE_LABEL, ""),
     )
     return HostFacts(host=host)
 

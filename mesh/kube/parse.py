@@ -7,6 +7,7 @@ ours: finished pods, ExternalName Services, FQDN slices. Sources: Kubernetes API
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from mesh.kube import objects
 from mesh.kube.documents import Path, Value, shown
 from mesh.kube.fields import NAME, address
-from mesh.kube.host import HostFacts, parse_node
+from mesh.kube.host import ZONE_LABEL, HostFacts, parse_node
 from mesh.kube.mesh_node import MeshNodeFacts, parse_mesh_node
 from mesh.kube.policy import PolicyFacts, parse_policy
 from mesh.kube.settings import (
@@ -38,7 +39,6 @@ PATH_STEP = re.compile(r"\.([^].\[`]+)|\[(\d+)\]")
 APP_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 VERSION_LABELS = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
 SERVICE_LABEL = "kubernetes.io/service-name"
-ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
 class NamespaceFacts(Frozen):
@@ -57,7 +57,7 @@ class PodFacts(Frozen):
     netns: str
     cgroup: str
     weight: int | None
-    labels: frozenset[tuple[str, str]] = frozenset()  # of a pod with a netns; no others are selected here
+    labels: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def title(self) -> str:
@@ -166,7 +166,7 @@ def parse_pod(raw: objects.Pod) -> PodFacts | None:
         netns=netns,
         cgroup=cgroup,
         weight=weight(meta),
-        labels=frozenset(labels.items()) if netns else frozenset(),
+        labels=frozenset(labels.items()),
     )
 
 
@@ -272,13 +272,15 @@ def _endpoint(raw: objects.SliceEndpoint, family: str, namespace: str, index: in
         raise BadField((*path, 0), f"{text} is not of the addressType {family}")
     state, target = raw.conditions, raw.target_ref
     pod = target is not None and target.kind == "Pod"
+    if target is not None and target.namespace not in ("", namespace):
+        namespace = target.namespace
     return EndpointFacts(
         address=text,
         ready=state.ready is not False,
         last_resort=state.ready is False and state.serving is not False and state.terminating is True,
-        pod=(target.namespace or namespace, target.name) if target is not None and pod and target.name else None,
+        pod=(namespace, target.name) if target is not None and pod and target.name else None,
         uid=target.uid if target is not None and pod else "",
-        zone=raw.zone or "",
+        zone=sys.intern(raw.zone or ""),  # of 100 000 endpoints
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from mesh.config import SourceConfig
+from mesh.kube.directory import Fingerprint, fingerprint
 from mesh.kube.documents import BadDocument, documents
 from mesh.kube.mesh_node import MeshNodeFacts, mesh_node
 from mesh.kube.parse import decode, parse
@@ -28,6 +29,26 @@ HEAD = "# Written by the agent of this node, and replaced by it.\n"
 
 class PublicationError(RuntimeError):
     """A sentence for the operator."""
+
+
+class FileBoard:
+    def __init__(self, path: Path, node: str, record: Path) -> None:
+        self.name = str(path)
+        self._path, self._node, self._record = path, node, record
+        self._written: Fingerprint | None = None
+
+    async def former(self) -> MeshNode | None:
+        """What a former agent of this node said. Raises PublicationError."""
+        return published(self._path, self._node)
+
+    async def say(self, node: MeshNode) -> None:
+        """Raises PublicationError."""
+        publish(self._path, node, self._record)
+        self._written = fingerprint(self._path)
+
+    def stands(self) -> bool:
+        """Whether the others can still read what we said last."""
+        return fingerprint(self._path) == self._written
 
 
 def published(path: Path, node: str) -> MeshNode | None:

@@ -149,14 +149,16 @@ def strangers(paths: list[Path], known: set[str]) -> list[str]:
 def test_what_is_imported_is_declared() -> None:
     """What merely came along with something else would be missing one day, and only in somebody's installation."""
     quic = [path for path in MESH if path.is_relative_to(ROOT / "mesh/forward/quic")]
-    assert strangers([path for path in MESH if path not in quic], declared()) == []
+    cluster = [path for path in MESH if path.is_relative_to(ROOT / "mesh/kube/api")]
+    assert strangers([path for path in MESH if path not in (*quic, *cluster)], declared()) == []
     assert strangers(quic, declared("quic")) == []
+    assert strangers(cluster, declared("kubernetes")) == []
 
 
-def test_agent_and_workers_do_not_pay_for_quic() -> None:
-    """What they need of it (messages, the worker's and the agent's side) brings no aioquic."""
-    parts = "mesh.agent, mesh.worker, mesh.forward.quic.caller, mesh.forward.quic.messages, sys"
-    code = f"import {parts}; print([name for name in ('aioquic', 'pylsqpack') if name in sys.modules])"
+def test_agent_and_workers_do_not_pay_for_extras() -> None:
+    """What they need of them (messages, the worker's and the agent's side) brings neither aioquic nor kubernetes."""
+    parts = "mesh.agent, mesh.worker, mesh.forward.quic.caller, mesh.forward.quic.messages, mesh.kube.api.source, sys"
+    code = f"import {parts}; print([name for name in ('aioquic', 'pylsqpack', 'kubernetes') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 

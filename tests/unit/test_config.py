@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from mesh import config
-from mesh.config import AgentConfig, ConfigError, SourceConfig, Switch, from_environment
+from mesh.config import AgentConfig, ApiConfig, ConfigError, SourceConfig, Switch, from_environment
 from mesh.forward.engine import EngineConfig
 
 
-@pytest.mark.parametrize("kind", [AgentConfig, SourceConfig])
+@pytest.mark.parametrize("kind", [AgentConfig, ApiConfig, SourceConfig])
 def test_every_setting_says_its_unit_and_reason(kind):
     for each in dataclasses.fields(kind):
-        if each.name != "files":
+        if each.name not in ("files", "api"):
             assert each.metadata["unit"], each.name
             assert len(each.metadata["why"]) > 10, each.name
 

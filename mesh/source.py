@@ -1,0 +1,69 @@
+"""Where the node's objects come from, as the settings say; where we tell the others of ours; and where its pods are.
+
+A pod that says neither its network namespace nor its cgroup is looked for by its uid (mesh.node.sandboxes). One that is
+not found yet stays in the snapshot without a namespace: it is being started, and the next look finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import structs
+
+from mesh.announce import Board
+from mesh.config import AgentConfig
+from mesh.kube.api.access import Access, Kubeconfig, ServiceAccount
+from mesh.kube.api.publication import ApiBoard
+from mesh.kube.api.source import KubernetesSource
+from mesh.kube.directory import DirectorySource
+from mesh.kube.publication import FileBoard
+from mesh.model import Pod, Snapshot
+from mesh.node.sandboxes import Sandboxes
+
+
+class Source(Protocol):
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def looked_at(self) -> float:
+        """When it was last heard of, by the monotonic clock."""
+
+    def watch(self) -> AsyncIterator[Snapshot]:
+        """What is there at once, then the whole again after each change, for ever."""
+
+
+def open_source(config: AgentConfig) -> tuple[Source, Board | None]:
+    """The source, and where we publish; None: nowhere."""
+    if config.from_api:
+        access: Access = Kubeconfig(config.kubeconfig) if config.kubeconfig else ServiceAccount()
+        source = KubernetesSource(access, config.node, config.api, config.mtls)
+        return source, ApiBoard(access, config.node, config.namespace, source.own_mesh_node)
+    keep = config.run_dir / "source"
+    board = FileBoard(Path(config.publish), config.node, config.run_dir / "published") if config.publish else None
+    return DirectorySource(config.source, config.node, config.files, keep=keep, mtls=config.mtls), board
+
+
+class Places:
+    """`root`: of the cgroup2 tree, to which pods' cgroups may be relative."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._sandboxes = Sandboxes(root)
+
+    def located(self, snapshot: Snapshot) -> Snapshot:
+        """With namespaces and absolute cgroups of this node's pods."""
+        found = self._sandboxes.find([pod.workload.uid for pod in snapshot.pods if pod.enrolled and not pod.netns])
+        pods: list[Pod] = []
+        for pod in snapshot.pods:
+            if (sandbox := found.get(pod.workload.uid)) is not None:
+                pods.append(structs.replace(pod, netns=sandbox.netns, cgroup=sandbox.cgroup))
+            else:
+                pods.append(structs.replace(pod, cgroup=str(self._root / pod.cgroup)) if pod.cgroup else pod)
+        return structs.replace(snapshot, pods=tuple(pods))
+
+    def close(self) -> None:
+        self._sandboxes.close()
