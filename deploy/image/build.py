@@ -29,7 +29,7 @@ NAME = "seine.test/seine:dev"
 EXTRAS = ("quic",)  # optional dependencies that the image has; deploy/Dockerfile names them too
 UNWANTED = ("doc", "info", "locale", "man")  # below /usr/share
 SITE = f"usr/local/lib/python{sys.version_info.major}.{sys.version_info.minor}/dist-packages"
-COMMAND = b"#!/usr/bin/python3\nfrom mesh.cli import main\n\nmain()\n"
+COMMAND = Path(__file__).with_name("seine")
 SOURCES = ("mesh", "cext", "bpf", "LICENSES", "setup.py", "pyproject.toml", "README.md", "LICENSE")  # of the wheel
 CONFIG = {"Entrypoint": ["seine"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED=1"]}
 
@@ -76,8 +76,7 @@ def _install_seine(files: list[Path], tree: Path) -> None:
         _install(["--no-deps", "--no-build-isolation", str(copy)], tree / SITE)
     command = tree / "usr/local/bin/seine"
     command.parent.mkdir(parents=True)
-    command.write_bytes(COMMAND)
-    command.chmod(0o755)
+    shutil.copy(COMMAND, command)
 
 
 def _install_requirements(wanted: list[str], versions: str, target: Path) -> None:

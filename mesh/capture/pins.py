@@ -28,7 +28,12 @@ STRUCT = re.compile(r"^struct (\w+) \{.*?^\};", re.MULTILINE | re.DOTALL)
 def mounts(kind: str) -> list[Path]:
     """Mount points of one file system type, the most recent last."""
     rows = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return [Path(row[1].encode().decode("unicode_escape")) for row in rows if row[2] == kind]
+    return [Path(_unescaped(row[1])) for row in rows if row[2] == kind]
+
+
+def _unescaped(path: str) -> str:
+    """The kernel writes a space as \\040."""
+    return path.encode().decode("unicode_escape")
 
 
 def pin_root() -> Path:
@@ -43,12 +48,20 @@ def pin_root() -> Path:
     return BPFFS
 
 
-def cgroup2_root() -> Path:
-    """The first cgroup2 mount: on hybrid hosts it is not /sys/fs/cgroup itself."""
-    found = mounts("cgroup2")
-    if not found:
-        raise KernelError("no cgroup2 file system is mounted: Seine's hooks are attached to its root")
-    return found[0]
+def cgroup2_root(mountinfo: str = "") -> Path:
+    """Where the root of cgroup2 is mounted, by the text of /proc/self/mountinfo.
+
+    On hybrid hosts that is not /sys/fs/cgroup itself. A container sees only its own part of the tree there, and the
+    root only where it was given the host's (a hostPath volume).
+    """
+    rows = [line.split() for line in (mountinfo or Path("/proc/self/mountinfo").read_text()).splitlines()]
+    found = [(row[3], Path(_unescaped(row[4]))) for row in rows if row[row.index("-") + 1] == "cgroup2"]
+    for root, place in found:
+        if root == "/":
+            return place
+    if found:
+        raise KernelError(f"{found[0][1]} is only a part of cgroup2: a container needs the host's (a hostPath volume)")
+    raise KernelError("no cgroup2 file system is mounted: Seine's hooks are attached to its root")
 
 
 def node_pins(pins: Path, node: str) -> Path:

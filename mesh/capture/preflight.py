@@ -6,6 +6,7 @@ Probes change nothing: what they make is theirs alone, and gone when they return
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mesh.capture import pins, trials
-from mesh.capture.objects import mount_bpffs
+from mesh.capture.objects import KernelError, mount_bpffs
 from mesh.capture.trials import Probe, tried
 
 KERNEL_MIN = (6, 1)  # bpf_set_retval in connect hooks; Debian 12 has 6.1, Ubuntu 24.04 has 6.8
@@ -104,7 +105,8 @@ def _optional(name: str, good: bool, hint: str) -> Probe:
 def _left_by(node: str) -> list[Path]:
     """Its pins and cgroup, wherever the file systems are; nothing is mounted to find out."""
     places = [pins.node_pins(root, node) for root in pins.mounts("bpf")]
-    places += [pins.fixed_cgroup(root, node) for root in pins.mounts("cgroup2")[:1]]
+    with contextlib.suppress(KernelError):  # no cgroup2 root: a probe of its own says so
+        places.append(pins.fixed_cgroup(pins.cgroup2_root(), node))
     return [place for place in places if place.exists()]
 
 

@@ -1,11 +1,14 @@
-"""Generations and layouts: what counts as a change of the pinned maps, and of which."""
+"""Generations and layouts: what counts as a change of the pinned maps, and of which. And where cgroup2's root is."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from mesh.capture.kernel import SOURCE
-from mesh.capture.pins import generation, layouts
+from mesh.capture.objects import KernelError
+from mesh.capture.pins import cgroup2_root, generation, layouts
 
 TYPES = """
 enum limit { A_MAX = 3 };
@@ -71,3 +74,22 @@ def test_the_real_sources_have_a_layout_for_every_map():
         *("notes", "flows", "heartbeat", "settings", "counters"),
         *("homes", "ends", "shortcuts", "lanes"),
     }
+
+
+OWN_PART = "30 29 0:26 /kubepods/pod1/c1 /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw"
+HOSTS_ROOT = "31 29 0:26 / /host/a\\040cgroup rw master:9 - cgroup2 cgroup2 rw"
+OTHER = "28 29 0:24 / /sys/fs/cgroup/memory rw shared:5 - cgroup cgroup rw,memory"
+
+
+def test_cgroup2s_root_is_the_mount_that_shows_all_of_it():
+    assert cgroup2_root(f"{OTHER}\n{OWN_PART}\n{HOSTS_ROOT}\n") == Path("/host/a cgroup")
+
+
+def test_a_container_without_the_hosts_cgroups_is_told_what_it_needs():
+    with pytest.raises(KernelError, match="/sys/fs/cgroup is only a part of cgroup2: a container needs the host's"):
+        cgroup2_root(OWN_PART)
+
+
+def test_a_machine_without_cgroup2_is_told_so():
+    with pytest.raises(KernelError, match="no cgroup2 file system is mounted"):
+        cgroup2_root(OTHER)
