@@ -21,6 +21,7 @@ Around them:
     control      objects -> snapshot -> plans; pure
     credentials  the node's certificates and signatures, put together from settings
     enrolment    brings the kernel and the workers to what the snapshot says
+    rundir       a node's lock and counter files
     drains       ends connections that go past the mesh, on request
     node_routes  keeps the routes to other nodes' pods
     watch        is every pod really captured? proofs and repairs

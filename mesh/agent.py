@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import resource
@@ -16,19 +15,20 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Coroutine, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import uvloop
 
+from mesh import rundir
 from mesh.aio.channel import Channel
+from mesh.aio.duties import lasting, run_until
 from mesh.announce import Announcement
 from mesh.capture import Kernel, cgroup2_root, pin_root
 from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig, Switch
 from mesh.credentials import Credentials
 from mesh.enrolment import Enrolment
-from mesh.forward.engine import stats_bytes
 from mesh.forward.fleet import Fleet
 from mesh.forward.messages import Limits, Welcome
 from mesh.forward.supervisor import Supervisor
@@ -45,27 +45,9 @@ from mesh.watch import Watch
 
 log = logging.getLogger("seine.agent")
 FIRST_BEAT_SECONDS = 5.0  # a worker needs 0.3 s; one that cannot start must not keep pods out for ever
+DOOR_SECONDS = 1.0  # closed to workers after an accept that failed
+FILES_MIN = 512  # 60 for itself, 3 for each pod, some for whoever asks; `seine check` wants many more for workers
 OBSERVE_SECONDS = 5.0  # counters are filed under the names of their time: a pod's name changes no faster
-
-
-class AgentError(RuntimeError):
-    """A sentence for the operator."""
-
-
-def lock_node(run_dir: Path, node: str) -> int:
-    """One agent per node name. The lock is the kernel's: it ends with its holder, whatever happened to it."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    run_dir.chmod(0o711)  # workers must reach the socket in it, and list nothing
-    fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise AgentError(
-            f"another agent serves node {node!r} (it holds {run_dir}/agent.lock); "
-            "end it first, or give this one a name of its own with --node"
-        ) from None
-    return fd
 
 
 def welcome(config: AgentConfig) -> Welcome:
@@ -80,24 +62,16 @@ def welcome(config: AgentConfig) -> Welcome:
     return Welcome(node=config.node, drain_seconds=config.drain_seconds, limits=limits)
 
 
+class AgentError(RuntimeError):
+    """A sentence for the operator."""
+
+
 def raise_open_files() -> None:
-    """Shells give 1024, which is two thousand unconnected sockets too few; workers inherit what we have."""
+    """Shells give 1024, which the sockets held for ten pods would use up; workers inherit what we have."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most < FILES_MIN:
+        raise AgentError(f"the limit of open files is {most}; the agent needs {FILES_MIN} (ulimit -n, LimitNOFILE=)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def open_stats(run_dir: Path, worker: int) -> int:
-    """The counter file of a worker number; successors of a worker go on counting in it.
-
-    One of another size is of another version, whose worker may live and have it mapped: it keeps that, shortened it
-    would die of it (SIGBUS); its successor gets a new one.
-    """
-    path = run_dir / f"worker-{worker}.stats"
-    if path.exists() and path.stat().st_size not in (0, stats_bytes()):
-        path.unlink()
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.ftruncate(fd, stats_bytes())
-    return fd
 
 
 def peer_uid(sock: socket.socket) -> int:
@@ -140,11 +114,11 @@ class Agent:
         server = await self._serve()
         with self._meet_workers():
             await self.supervisor.adopt()
-            duties = [self.supervisor.run(), self._follow(), self._reconcile(), self.watch.run(), self._observe()]
-            duties += [self.announcement.run(), self.routes.run(), self.credentials.keeper.run()]
+            duties = [self.supervisor.run, self._follow, self._reconcile, self.watch.run, self._observe]
+            duties += [self.announcement.run, self.routes.run, self.credentials.keeper.run]
             board = self.announcement.board
             if isinstance(board, ApiBoard):
-                duties.append(board.run())
+                duties.append(board.run)
             await run_until(stop, duties)
             if isinstance(board, ApiBoard):
                 board.close()
@@ -204,12 +178,15 @@ class Agent:
             for warning in set(found.warnings) - known:
                 log.warning("%s", warning)
             known = {*found.errors, *found.warnings}
-            snapshot = self.places.located(found)
-            await self.credentials.want(snapshot)
-            await self.enrolment.apply(snapshot)
-            self.routes.see(snapshot.hosts)
-            self.report.see(snapshot)
-            self.found, self.snapshot = found, snapshot
+            await lasting(partial(self._bring_in, found))
+
+    async def _bring_in(self, found: Snapshot) -> None:
+        snapshot = self.places.located(found)
+        await self.credentials.want(snapshot)
+        await self.enrolment.apply(snapshot)
+        self.routes.see(snapshot.hosts)
+        self.report.see(snapshot)
+        self.found, self.snapshot = found, snapshot
 
     async def _reconcile(self) -> None:
         """Namespaces come and go without a word from the source."""
@@ -234,45 +211,42 @@ class Agent:
             path.chmod(0o600)
             listener.listen(64)
             listener.setblocking(False)
-            loop = asyncio.get_running_loop()
             conversations: set[asyncio.Task[None]] = set()
-            loop.add_reader(listener.fileno(), self._accept, listener, conversations)
+            self._open_door(listener, conversations)
             try:
                 yield
             finally:
-                loop.remove_reader(listener.fileno())
+                asyncio.get_running_loop().remove_reader(listener.fileno())
                 for conversation in conversations:
                     conversation.cancel()
 
+    def _open_door(self, listener: socket.socket, conversations: set[asyncio.Task[None]]) -> None:
+        if listener.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener, conversations)
+
     def _accept(self, listener: socket.socket, conversations: set[asyncio.Task[None]]) -> None:
-        sock, _ = listener.accept()
+        try:
+            sock, _ = listener.accept()
+        except OSError as error:  # no descriptor is free: the worker waits at the door, and so do we
+            log.error("a worker cannot come in: %s", error.strerror)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener.fileno())
+            loop.call_later(DOOR_SECONDS, self._open_door, listener, conversations)
+            return
         if peer_uid(sock) != self.config.worker_uid:
             log.warning("a process of uid %d knocked at the workers' door and was turned away", peer_uid(sock))
             sock.close()
             return
-        stats = lambda worker: open_stats(self.config.run_dir, worker)  # noqa: E731
+        stats = lambda worker: rundir.open_stats(self.config.run_dir, worker)  # noqa: E731
         task = asyncio.get_running_loop().create_task(self.fleet.converse(Channel(sock), stats))
         conversations.add(task)
         task.add_done_callback(conversations.discard)
 
 
-async def run_until(stop: asyncio.Event, duties: Sequence[Coroutine[None, None, None]]) -> None:
-    """Run all duties; the first that fails fails all, and so ends the agent loudly."""
-    tasks = [asyncio.ensure_future(duty) for duty in duties]
-    waiter = asyncio.ensure_future(stop.wait())
-    try:
-        done, _ = await asyncio.wait({*tasks, waiter}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in (*tasks, waiter):
-            task.cancel()
-        await asyncio.gather(*tasks, waiter, return_exceptions=True)
-
-
 def run(config: AgentConfig) -> None:
-    """Blocks until the agent ends. Raises AgentError and KernelError, each a sentence."""
-    lock = lock_node(config.run_dir, config.node)
+    """Blocks until the agent ends. Raises AgentError, RunDirError and KernelError, each a sentence."""
+    lock = rundir.lock(config.run_dir, config.node)
+    rundir.reserve(config.run_dir, config.workers)
     raise_open_files()
     wanted = config.shortcut is Switch.ENABLED
     kernel = Kernel.open(config.node, cgroup_root=cgroup2_root(), pins=pin_root(), shortcut=wanted)

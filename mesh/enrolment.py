@@ -176,7 +176,7 @@ class Enrolment:
             self.enter(member)
         except (OSError, KernelError) as error:  # the namespace went meanwhile, or a table is full
             self._remove([uid])
-            self._refuse(uid, str(error))
+            self._refuse(uid, getattr(error, "strerror", None) or str(error))
             return
         self._told.pop(uid, None)
         log.info("pod %s is in the mesh, slot %d", uid, member.slot)

@@ -14,6 +14,7 @@ import socket
 import struct
 from array import array
 from collections import deque
+from collections.abc import Sequence
 
 HEAD = struct.Struct("<IB")
 DESCRIPTORS_MAX = 250  # the kernel allows 253 per message (SCM_MAX_FD)
@@ -47,43 +48,63 @@ class Channel:
     def closed(self) -> bool:
         return self._closed
 
-    def send(self, payload: bytes, descriptors: list[int] | None = None) -> None:
-        """Queue one frame. The descriptors are duplicated here: the caller keeps its own. Raises ChannelClosed."""
+    def send(self, payload: bytes, descriptors: Sequence[int] | None = None) -> None:
+        """Send one frame, or queue what does not go at once. The caller keeps its descriptors. Raises ChannelClosed."""
         if self._closed:
             raise ChannelClosed("the peer is gone")
-        if self._outgoing_bytes + len(payload) > BACKLOG_BYTES_MAX:
+        descriptors = descriptors or ()
+        frame = memoryview(HEAD.pack(len(payload), len(descriptors)) + payload)
+        if not self._outgoing:
+            try:
+                sent = self._send_some(frame, descriptors)
+            except OSError:
+                self.close()
+                return
+            frame, descriptors = frame[sent:], () if sent else descriptors
+        if frame:
+            self._queue(frame, descriptors)
+
+    def _send_some(self, frame: memoryview, descriptors: Sequence[int]) -> int:
+        """How much of it is gone, descriptors with the first byte; 0: nothing goes now."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+        try:
+            return self._sock.sendmsg([frame], rights)
+        except BlockingIOError:
+            return 0
+
+    def _queue(self, frame: memoryview, descriptors: Sequence[int]) -> None:
+        """Duplicates what the caller may close. A message that is lost would be missed: the channel ends instead."""
+        if self._outgoing_bytes + len(frame) > BACKLOG_BYTES_MAX:
             self.close()
             raise ChannelClosed("the peer does not read")
-        copies = [os.dup(fd) for fd in descriptors or ()]
-        frame = memoryview(HEAD.pack(len(payload), len(copies)) + payload)
+        copies: list[int] = []
+        try:
+            for fd in descriptors:
+                copies.append(os.dup(fd))
+        except OSError as error:
+            _close_all(copies)
+            self.close()
+            raise ChannelClosed(f"a message that must wait finds no descriptor: {error.strerror}") from None
         self._outgoing.append((frame, copies))
         self._outgoing_bytes += len(frame)
-        if not self._writing:
-            self._flush()
+        self._watch_writable(True)
 
     def _flush(self) -> None:
         try:
             while self._outgoing:
-                self._send_some()
-        except BlockingIOError:
-            self._watch_writable(True)
+                frame, descriptors = self._outgoing[0]
+                sent = self._send_some(frame, descriptors)
+                if not sent:
+                    return
+                self._outgoing.popleft()
+                _close_all(descriptors)
+                self._outgoing_bytes -= sent
+                if sent < len(frame):
+                    self._outgoing.appendleft((frame[sent:], []))
         except OSError:
             self.close()
         else:
             self._watch_writable(False)
-
-    def _send_some(self) -> None:
-        frame, descriptors = self._outgoing.popleft()
-        try:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
-            sent = self._sock.sendmsg([frame], rights)
-        except OSError:
-            self._outgoing.appendleft((frame, descriptors))
-            raise
-        _close_all(descriptors)
-        self._outgoing_bytes -= sent
-        if sent < len(frame):
-            self._outgoing.appendleft((frame[sent:], []))
 
     def _watch_writable(self, wanted: bool) -> None:
         if wanted and not self._writing:

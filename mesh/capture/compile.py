@@ -52,7 +52,7 @@ def joined(source: Path) -> str:
 def compiled(source: Path) -> Compiled:
     """Compile in a child; blocks for about 0.7 s. The caller owns the descriptors."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "mesh.capture.compile", str(theirs.fileno()), str(source)]
+    command = [sys.executable, "-c", f"from {__name__} import main; main()", str(theirs.fileno()), str(source)]
     with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as child:
         theirs.close()
         ours.settimeout(COMPILE_SECONDS_MAX)
@@ -65,6 +65,10 @@ def compiled(source: Path) -> Compiled:
             raise KernelError(f"compiling the BPF programs failed: {' / '.join(said) or reason}") from reason
     if answer.error:
         raise KernelError(f"compiling the BPF programs failed: {answer.error}")
+    if len(descriptors) != len(answer.maps):  # the kernel drops what finds no free one
+        for fd in descriptors:
+            os.close(fd)
+        raise KernelError("the BPF maps cannot be taken over: no free file descriptors (limit RLIMIT_NOFILE)")
     numbers = zip(answer.maps.values(), descriptors, strict=True)
     return Compiled(maps=dict(zip(answer.maps, numbers, strict=True)), code=answer.code)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mesh.cli.output import NodeOption, fail
+from mesh.cli.output import NodeOption, fail, said
 
 NAME = "agent"
 
@@ -97,5 +97,5 @@ def run(
     with logs.to_stream(config.log_level):
         try:
             agent.run(config)
-        except (RuntimeError, OSError) as error:  # AgentError and KernelError are sentences for the operator
-            fail(str(error))
+        except (RuntimeError, OSError) as error:  # RunDirError and KernelError are sentences for the operator
+            fail(said(error))

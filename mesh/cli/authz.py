@@ -53,7 +53,7 @@ def _ask(node: str, namespace: str, pod: str) -> PodAuthorization:
     try:
         body = client.ask(directory, "/authz", query={"namespace": [namespace], "pod": [pod]})
     except client.AgentDown:
-        fail(hooks.sentence(directory.name))
+        fail(hooks.sentence(directory))
     except client.AgentError as error:
         fail(str(error))
     return msgspec.json.decode(body, type=PodAuthorization)

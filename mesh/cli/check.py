@@ -19,7 +19,7 @@ NODE = "seine-node"
 
 
 def node_checks(node: str, agent_runs: bool) -> Iterator[Check]:
-    """Every kernel feature tried, one by one."""
+    """Every kernel feature tried, one by one. An empty name: not whether an agent could start under it."""
     from mesh.capture import preflight
 
     for probe in preflight.probes(node, agent_runs):
@@ -34,7 +34,7 @@ def agent_checks(directory: Path) -> Iterator[Check]:
     try:
         document = fetch(directory)
     except client.AgentDown:
-        yield judge.not_running(hooks.sentence(directory.name))
+        yield judge.not_running(hooks.sentence(directory))
     except client.AgentError as error:
         yield Check(judge.AGENT, "agent answers", Result.ERROR, str(error))
     else:
@@ -51,7 +51,8 @@ def run(
 ) -> None:
     """Check this node, and the agent if one runs. Exit status 1 when a check failed; warnings do not fail."""
     directory = client.run_dir(node)
-    found = node_checks(directory.name, hooks.agent_runs(directory))
+    runs = hooks.agent_runs(directory)
+    found = node_checks("" if runs and not pre else directory.name, runs)
     checks = found if pre else chain(found, agent_checks(directory))
     if output is Output.TABLE:
         good = _print(lines(checks, sys.stdout.isatty()))

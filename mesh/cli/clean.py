@@ -15,7 +15,7 @@ from pathlib import Path
 import typer
 
 from mesh.cli import client, hooks
-from mesh.cli.output import NodeOption, Output, OutputOption, encode, fail
+from mesh.cli.output import NodeOption, Output, OutputOption, encode, fail, said
 
 NAME = "clean"
 HELPERS_SECONDS_MAX = 5.0  # a killed agent's helper in the cgroup ends when it reads that its agent is gone
@@ -80,13 +80,13 @@ def run(node: NodeOption = "", output: OutputOption = Output.TABLE) -> None:
     Refused while its agent runs.
     """
     directory = client.run_dir(node)
-    with hooks.locked(directory) as free:
-        if not free:
-            fail(f"the agent of node {directory.name!r} is running; end it first")
-        try:
-            removed = remove(directory)
-        except (OSError, RuntimeError) as error:
-            fail(str(error))
+    try:
+        with hooks.locked(directory) as free:
+            removed = remove(directory) if free else None
+    except (OSError, RuntimeError) as error:
+        fail(said(error))
+    if removed is None:
+        fail(f"the agent of node {directory.name!r} is running; end it first")
     if output is not Output.TABLE:
         typer.echo(encode({"node": directory.name, "removed": removed}, output), nl=False)
         return

@@ -23,7 +23,7 @@ def _ask(directory: Path, method: str, namespace: str, pod: str) -> Draining:
     try:
         body = client.ask(directory, "/drain", method, {"namespace": [namespace], "pod": [pod]})
     except client.AgentDown:
-        fail(hooks.sentence(directory.name))
+        fail(hooks.sentence(directory))
     except client.AgentError as error:
         fail(str(error))
     return msgspec.json.decode(body, type=Draining)

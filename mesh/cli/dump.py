@@ -17,7 +17,7 @@ def run(node: NodeOption = "", output: OutputOption = Output.JSON) -> None:
     try:
         state = msgspec.json.decode(client.ask(directory, "/dump"))
     except client.AgentDown:
-        fail(hooks.sentence(directory.name))
+        fail(hooks.sentence(directory))
     except client.AgentError as error:
         fail(str(error))
     typer.echo(encode(state, output), nl=False)

@@ -11,18 +11,35 @@ from pathlib import Path
 BPFFS = Path("/sys/fs/bpf")
 
 
-def pinned(node: str, bpffs: Path | None = None) -> bool:
+def pinned(node: str, bpffs: Path | None = None) -> bool | None:
+    """Whether hooks of that node are loaded; None: only root can see."""
     directory = (bpffs or BPFFS) / "seine" / node
-    return directory.is_dir() and any(directory.iterdir())
+    try:
+        return directory.is_dir() and any(directory.iterdir())
+    except PermissionError:
+        return None
 
 
-def sentence(node: str, bpffs: Path | None = None) -> str:
-    if pinned(node, bpffs):
-        return (
-            "agent is not running; hooks are loaded: workers that live serve on, without them new connections of "
-            "`open` pods go direct and those of `closed` pods are refused"
-        )
-    return "agent is not running; hooks are not loaded: no pod of this node is in the mesh"
+def sentence(run_dir: Path, bpffs: Path | None = None) -> str:
+    """What is known of a node whose agent does not answer."""
+    loaded = pinned(run_dir.name, bpffs)
+    if loaded is None:
+        return "agent is not running; whether its hooks are loaded only root can see"
+    state = (
+        "hooks are loaded: workers that live serve on, without them new connections of `open` pods go direct and those "
+        "of `closed` pods are refused"
+        if loaded
+        else "hooks are not loaded: no pod of this node is in the mesh"
+    )
+    return f"agent is not running; {state}{_elsewhere(run_dir)}"
+
+
+def _elsewhere(run_dir: Path) -> str:
+    """Whoever forgot --node is helped by the names that are there."""
+    if not run_dir.parent.is_dir():
+        return ""
+    names = sorted(each.name for each in run_dir.parent.iterdir() if each != run_dir and agent_runs(each))
+    return f"; agents that run on this machine: {', '.join(names)} (ask for one with --node)" if names else ""
 
 
 @contextmanager
@@ -47,5 +64,9 @@ def locked(run_dir: Path) -> Iterator[bool]:
 
 
 def agent_runs(run_dir: Path) -> bool:
-    with locked(run_dir) as free:
-        return not free
+    """False also for who may not know."""
+    try:
+        with locked(run_dir) as free:
+            return not free
+    except PermissionError:
+        return False

@@ -27,7 +27,7 @@ def _ask(node: str, path: str, kind: type[T], method: str = "GET", query: Mappin
     try:
         return msgspec.json.decode(client.ask(directory, path, method, query), type=kind)
     except client.AgentDown:
-        fail(hooks.sentence(directory.name))
+        fail(hooks.sentence(directory))
     except client.AgentError as error:
         fail(str(error))
 

@@ -22,6 +22,6 @@ def run(
     try:
         sys.stdout.write(client.ask(directory, "/metrics", query={"name[]": names or []}).decode())
     except client.AgentDown:
-        fail(hooks.sentence(directory.name))
+        fail(hooks.sentence(directory))
     except client.AgentError as error:
         fail(str(error))

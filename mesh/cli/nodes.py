@@ -20,7 +20,7 @@ def run(node: NodeOption = "", output: OutputOption = Output.TABLE) -> None:
     try:
         routing = fetch(directory).routing
     except client.AgentDown:
-        fail(hooks.sentence(directory.name))
+        fail(hooks.sentence(directory))
     except client.AgentError as error:
         fail(str(error))
     from mesh.cli.screen import nodes_screen

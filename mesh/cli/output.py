@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -40,6 +42,15 @@ def emit(value: object, output: Output, table: Callable[[], object]) -> None:
 
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
     Console(highlight=False, width=width).print(table())
+
+
+def said(error: Exception) -> str:
+    """An error as a sentence: what the system says comes without its number, and with what it was about."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    place = f"{error.filename}: " if error.filename else ""
+    denied = error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0
+    return f"{place}{error.strerror}{'; run it as root' if denied else ''}"
 
 
 def fail(sentence: str, code: int = 1) -> NoReturn:

@@ -187,7 +187,9 @@ def workers_table(workers: Sequence[WorkerStatus]) -> Table:
 def problems(document: StatusDocument) -> list[Text]:
     source, lines = document.source, []
     if source.errors:
-        lines = [Text(f"{len(source.errors)} objects refused; what was good of them before stays:", style="bold red")]
+        lines = [
+            Text(f"{many(len(source.errors), 'object')} refused; what was good of them before stays:", style="bold red")
+        ]
         lines += [Text(f"  {error}") for error in source.errors]
     lines += [Text(f"warning: {warning}", style="yellow") for warning in source.warnings]
     lines += routing_lines(document.routing)

@@ -19,12 +19,11 @@ def fetch(directory: Path) -> StatusDocument:
     return decode(client.ask(directory, "/status"))
 
 
-def _down(node: str, output: Output) -> None:
-    sentence = hooks.sentence(node)
+def _down(directory: Path, output: Output) -> None:
+    sentence, node = hooks.sentence(directory), directory.name
     if output is not Output.TABLE:
-        typer.echo(
-            encode({"node": node, "running": False, "hooks": hooks.pinned(node), "detail": sentence}, output), nl=False
-        )
+        known = {"node": node, "running": False, "hooks": hooks.pinned(node), "detail": sentence}
+        typer.echo(encode(known, output), nl=False)
         raise typer.Exit(1)
     fail(sentence)
 
@@ -44,7 +43,7 @@ def run(
             threading.Event().wait(window)
             before, now = now, fetch(directory)
     except client.AgentDown:
-        _down(directory.name, output)
+        _down(directory, output)
         return
     except client.AgentError as error:
         fail(str(error))

@@ -34,6 +34,6 @@ def run(
     except KeyboardInterrupt:
         return
     except client.AgentDown:
-        fail(hooks.sentence(directory.name))
+        fail(hooks.sentence(directory))
     except client.AgentError as error:
         fail(str(error))

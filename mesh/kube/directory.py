@@ -72,6 +72,8 @@ class DirectorySource:
         last = None
         while True:
             snapshot = await self.poll()
+            if snapshot is None and last is None:
+                snapshot = self._assemble()  # somebody followed before, and may not have got to the end of it
             if snapshot is not None and snapshot != last:
                 last = snapshot
                 yield snapshot

@@ -114,7 +114,10 @@ def own_cookie() -> int:
 
 def inode(path: str) -> int:
     """Which namespace the path means now; unique among the living ones. Raises OSError."""
-    return os.stat(path).st_ino
+    try:
+        return os.stat(path).st_ino
+    except OSError as error:
+        raise OSError(error.errno, f"the network namespace {path} cannot be opened: {error.strerror}") from None
 
 
 def is_host(path: str) -> bool:

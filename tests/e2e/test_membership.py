@@ -1,6 +1,7 @@
 """Pods join and leave while the agent runs; what cannot join is told why; bad input harms nobody else."""
 
 import os
+import resource
 import signal
 import socket
 import time
@@ -191,6 +192,27 @@ def test_new_and_lost_backends_are_followed_without_a_restart(town, guest):
     town.manifests.service("moving", 7000, backends=[guest], unready=[town.server])
     town.manifests.service("moving", 7000, backends=[town.server], unready=[guest])
     eventually(lambda: names() == {"server"}, "the first backend to be back")
+
+
+def test_an_agent_without_free_descriptors_says_so_serves_on_and_recovers(town):
+    agent, hard = town.mesh.agent, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    late = [town.lab.pod(f"late-{number}") for number in range(4)]
+    used = len(os.listdir(f"/proc/{agent.pid}/fd"))
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (used + 4, hard))
+    try:
+        for pod in late:
+            town.manifests.pod(pod)
+        said = "oo many open files"
+        eventually(lambda: said in town.mesh.log() or "free file descriptors" in town.mesh.log(), "the agent to say so")
+        for _ in range(5):
+            assert serves(town)
+        assert agent.alive
+    finally:
+        resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    town.mesh.wait_captured(town.client, town.server, *late)
+    for pod in late:
+        town.manifests.remove(f"pod-default-{pod.name}")
+        pod.remove()
 
 
 def test_a_namespace_that_vanishes_harms_nobody_else(town):

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -68,6 +71,50 @@ def test_a_large_backlog_drains_when_the_peer_reads_and_leaks_nothing() -> None:
         sender.close()
         receiver.close()
         assert descriptors() == before
+
+    asyncio.run(scenario())
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = os.open("/dev/null", os.O_RDONLY)  # the lowest free number, and with the limit there the last one
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(spare)
+
+
+def test_what_goes_at_once_needs_no_free_descriptor() -> None:
+    async def scenario() -> None:
+        left, right = socket.socketpair()
+        sender, receiver = Channel(left), Channel(right)
+        reading, writing = os.pipe()
+        with no_more_descriptors():
+            sender.send(b"both", [reading, writing])
+        payload, copies = await receiver.receive()
+        assert (payload, len(copies)) == (b"both", 2)
+        for fd in [reading, writing, *copies]:
+            os.close(fd)
+        sender.close()
+        receiver.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_message_that_must_wait_and_finds_no_descriptor_ends_the_channel_and_leaks_nothing() -> None:
+    async def scenario() -> None:
+        left, right = socket.socketpair()
+        sender, receiver = Channel(left), Channel(right)
+        sender.send(b"x" * 10_000_000)  # more than fits: what follows waits
+        before = descriptors()
+        with no_more_descriptors(), pytest.raises(ChannelClosed, match="finds no descriptor"):
+            sender.send(b"both", [0, 0])
+        assert sender.closed
+        assert descriptors() == before - 1, "its own socket"
+        receiver.close()
 
     asyncio.run(scenario())
 
