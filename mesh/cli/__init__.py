@@ -3,7 +3,7 @@
     agent  status  top  nodes  check  drain  identity  metrics  dump  clean  version
 
 Everything else here serves them: client (talks to the agent's Unix socket), output (table, json, yaml),
-screen (the tables themselves, from values).
+screen and others of its kind (the tables themselves, from values), fitted (tables on narrow terminals).
 """
 
 from __future__ import annotations

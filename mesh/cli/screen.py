@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mesh.cli.fitted import Fitted
 from mesh.model import PodState
 from mesh.node.routing import Standing
 from mesh.observe.rates import ServiceRates, Share, rates
@@ -32,6 +33,10 @@ _STANDING_STYLE = {
     Standing.FAILED: "bold red",
 }
 _SHARES_SHOWN_MAX = 4
+_WRAPPED = ("DETAIL", "ENDPOINTS")
+NO_PODS = "no pods: none of the source's is on this node"
+SPARE_OF_PODS = ("IDENTITY", "FAIL MODE", "MTLS")  # on a narrow terminal
+SPARE_OF_SERVICES = ("CONNECTIONS", "FAILED", "REQUESTS", "P95", "OPEN", "NAMESPACE")
 
 
 def _number(value: float | None, form: str = ",.1f") -> str:
@@ -48,7 +53,7 @@ def duration(seconds: float) -> str:
 def table_of(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=column != "DETAIL")
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=column not in _WRAPPED)
     return table
 
 
@@ -206,8 +211,8 @@ def screen(now: StatusDocument, before: StatusDocument | None = None) -> Rendera
         *identity_lines(now),
     ]
     sections = [
-        pods_table(now.pods) if now.pods else Text("no pods: none of the source's is on this node"),
-        services_table(rates(now, before)) if now.services else Text("no services"),
+        Fitted(pods_table(now.pods), SPARE_OF_PODS) if now.pods else Text(NO_PODS),
+        Fitted(services_table(rates(now, before)), SPARE_OF_SERVICES) if now.services else Text("no services"),
         workers_table(now.workers) if now.workers else Text("no workers"),
     ]
     parts += chain.from_iterable((Text(""), section) for section in sections)

@@ -116,6 +116,18 @@ def test_problems_come_last() -> None:
     assert lines[1:] == ["  web.yaml:3: no such kind", "warning: web.yaml:9: odd", "repaired: connect4 attached again"]
 
 
+def test_on_eighty_columns_no_number_is_cut() -> None:
+    pods = tuple(PodStatus(namespace="shop", name=f"web-{n}", state=PodState.CAPTURED, captured=12345) for n in "ab")
+    busy = service(requests=1_234_567, opened=98_765, closed=1)
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(screen(document(pods=pods, services=(busy,), taken_at=1010.0), document(taken_at=1000.0)))
+    text = capture.get()
+    assert "…" not in text
+    assert "12,345" in text
+    assert "123,456.7" in text
+
+
 def test_markup_in_names_is_text() -> None:
     """Whatever stands in an object's name must not be read as rich's markup."""
     pod = PodStatus(namespace="shop", name="[bold]x[/]", state=PodState.CAPTURED, detail="[red]y")
