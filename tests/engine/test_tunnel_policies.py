@@ -64,6 +64,13 @@ def test_another_is_refused_before_the_tunnel_carries_a_byte_and_its_client_rese
     assert (ruling.identity, ruling.client) == (CLIENT, HERE)
 
 
+def test_whom_no_request_could_save_the_tunnel_is_not_opened_for(pair: Pair) -> None:
+    say(pair, OTHERS)
+    pair.serve(Protocol.DETECT)
+    assert pair.source.client().is_reset()
+    assert (pair.destination.count("policy_waited"), pair.source.count("dial_denied")) == (0, 1)
+
+
 @pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.DETECT])
 @pytest.mark.parametrize(
     "denying", [OTHERS, policy("get", "DENY", rule(methods=["GET"]))], ids=["by name", "by method"]
