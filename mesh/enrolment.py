@@ -17,7 +17,7 @@ import msgspec
 from mesh.capture import PODS_MAX, Kernel, KernelError
 from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig, Switch
-from mesh.control import compile_destinations, compile_peers, compile_plans, compile_policies, compile_sources
+from mesh.control import DestinationCompiler, PlanCompiler, compile_peers, compile_policies, compile_sources
 from mesh.control.baggage import describe
 from mesh.forward.fleet import Fleet, ServedPod
 from mesh.forward.messages import AddPod
@@ -49,6 +49,7 @@ class Enrolment:
         self._config, self._kernel, self._factory, self._fleet = config, kernel, factory, fleet
         self._certified = certified
         self._lock = asyncio.Lock()
+        self._plans, self._destinations = PlanCompiler(), DestinationCompiler()
         self.members: dict[str, Member] = {}  # by workload uid
         self.problems: dict[str, str] = {}  # uid -> why a pod that should be in is not
         self._told: dict[str, str] = {}  # the same problem is logged once, not at every look
@@ -161,9 +162,9 @@ class Enrolment:
         peers = compile_peers(snapshot, slots, self._config.trust_domain, local_tunnel)
         trust_domain, root = self._config.trust_domain, self._config.root_namespace
         self._fleet.set_policies(compile_policies(snapshot, slots, trust_domain, root))  # before anybody is led to them
-        self._fleet.set_plans(compile_plans(snapshot, slots, peers))
+        self._fleet.set_plans(self._plans.compile(snapshot, slots, peers))
         self._fleet.set_sources(compile_sources(snapshot, peers))
-        destinations = compile_destinations(snapshot, peers)
+        destinations = self._destinations.compile(snapshot, peers)
         try:
             self._kernel.set_destinations(destinations)
         except KernelError as error:  # what fits is in effect, and the rest goes direct

@@ -16,8 +16,11 @@ import msgspec
 
 # msgspec hands `frozen` down, which type checkers must be told; that fields are named in calls is our own habit.
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
-class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every shared value: immutable, hashable, comparable, and a message as it is."""
+class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of every shared value: immutable, hashable, comparable, and a message as it is.
+
+    Being immutable it cannot be part of a cycle, so the garbage collector need not look at it: of 100 000 endpoints.
+    """
 
 
 class FailMode(StrEnum):

@@ -7,18 +7,21 @@ destinations  what the connect hook knows of an address
 policies      who may call a pod of this node
 sources       who is behind a client's address
 conflicts     what two objects claim; our sources admit none, this is the check
+memo          what was made of each Service the last time
 select        questions that more than one of these asks
 """
 
 from mesh.control.conflicts import conflicts
-from mesh.control.destinations import compile_destinations
+from mesh.control.destinations import DestinationCompiler, compile_destinations
 from mesh.control.mesh_node import compile_mesh_node
 from mesh.control.peers import Peer, compile_peers
-from mesh.control.plans import compile_plans
+from mesh.control.plans import PlanCompiler, compile_plans
 from mesh.control.policies import compile_policies
 from mesh.control.sources import compile_sources
 
 __all__ = [
+    "DestinationCompiler",
+    "PlanCompiler",
     "Peer",
     "compile_destinations",
     "compile_mesh_node",

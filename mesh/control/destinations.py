@@ -11,21 +11,43 @@ from collections.abc import Mapping
 
 from mesh.balance.ready import usable
 from mesh.config import CANARY_ADDRESSES, CANARY_PORT
+from mesh.control.memo import PerService
 from mesh.control.peers import Peer
-from mesh.control.select import addressed, uid_of, virtual
-from mesh.model import Destination, ServicePort, Snapshot, Workload
+from mesh.control.select import addressed, uid_of
+from mesh.model import Destination, Service, ServicePort, Snapshot, Workload
+
+Key = tuple[str, int]
 
 
-def compile_destinations(snapshot: Snapshot, peers: Mapping[str, Peer]) -> dict[tuple[str, int], Destination]:
-    """{address, port} -> destination; port 0 means any port of a pod's address."""
-    pods = addressed(snapshot)
-    found = [_of_vip(vip, port, pods, peers) for vip, _, port in virtual(snapshot)]
-    found += [
-        Destination(address=address, port=0, service=False, tunnelled=workload.uid in peers)
-        for address, workload in pods.items()
-    ]
-    found += [Destination(address=address, port=CANARY_PORT, service=False) for address in CANARY_ADDRESSES]
-    return {(each.address, each.port): each for each in found}
+class DestinationCompiler:
+    """Remembers, see mesh.control.memo."""
+
+    def __init__(self) -> None:
+        self._of_services: PerService[list[Destination]] = PerService()
+
+    def compile(self, snapshot: Snapshot, peers: Mapping[str, Peer]) -> dict[Key, Destination]:
+        """{address, port} -> destination; port 0 means any port of a pod's address."""
+        pods = addressed(snapshot)
+
+        def of(service: Service) -> list[Destination]:
+            return [_of_vip(vip, port, pods, peers) for vip in service.vips for port in service.ports]
+
+        around = (snapshot.workloads, snapshot.nodes, dict(peers))
+        found: dict[Key, Destination] = {}
+        for made in self._of_services.of(snapshot.services, around, of):
+            for each in made:
+                found.setdefault((each.address, each.port), each)  # of two that claim a VIP the first has it
+        for address, workload in pods.items():
+            tunnelled = workload.uid in peers
+            found[address, 0] = Destination(address=address, port=0, service=False, tunnelled=tunnelled)
+        for address in CANARY_ADDRESSES:
+            found[address, CANARY_PORT] = Destination(address=address, port=CANARY_PORT, service=False)
+        return found
+
+
+def compile_destinations(snapshot: Snapshot, peers: Mapping[str, Peer]) -> dict[Key, Destination]:
+    """Once, without a memory."""
+    return DestinationCompiler().compile(snapshot, peers)
 
 
 def _of_vip(vip: str, port: ServicePort, pods: Mapping[str, Workload], peers: Mapping[str, Peer]) -> Destination:

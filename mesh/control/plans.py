@@ -15,11 +15,13 @@ break in an HTTP one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from mesh.balance.ready import usable
+from mesh.control.memo import PerService
 from mesh.control.peers import Peer
-from mesh.control.select import addressed, pod_of, uid_of, virtual
+from mesh.control.select import addressed, pod_of, uid_of
 from mesh.detect import declared
 from mesh.model import (
     Endpoint,
@@ -35,21 +37,42 @@ from mesh.model import (
 )
 
 Key = tuple[str, int]
+Claim = tuple[int, Protocol]  # Service.id and what it declares
 DOMAIN = "svc.cluster.local"  # Kubernetes' own default; a name for people, nothing is resolved by it
 
 
+class PlanCompiler:
+    """Remembers, see mesh.control.memo."""
+
+    def __init__(self) -> None:
+        self._shares: PerService[_Share] = PerService()
+
+    def compile(self, snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> dict[Key, Plan]:
+        """`slots`: workload uid -> slot, for this node's enrolled pods. Every plan under its {address, port}."""
+        compiler = _Compiler(snapshot, slots, peers)
+        around = (snapshot.workloads, snapshot.nodes, snapshot.pods, dict(slots), dict(peers))
+        return compiler.run(self._shares.of(snapshot.services, around, compiler.share))
+
+
 def compile_plans(snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> dict[Key, Plan]:
-    """`slots`: workload uid -> slot, for this node's enrolled pods. Every plan under its {address, port}."""
-    return _Compiler(snapshot, slots, peers).run()
+    """Once, without a memory."""
+    return PlanCompiler().compile(snapshot, slots, peers)
 
 
 def protocol_of(port: ServicePort) -> Protocol:
     return declared(port.app_protocol, port.name) if port.protocol is Protocol.DETECT else port.protocol
 
 
+class _Share(NamedTuple):
+    """What one Service gives."""
+
+    plans: list[tuple[Key, Plan]]  # of its VIPs
+    claims: list[tuple[Key, Claim]]  # what it says of ports of known pods
+
+
 class _Compiler:
     def __init__(self, snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> None:
-        self._snapshot, self._slots, self._peers = snapshot, slots, peers
+        self._slots, self._peers = slots, peers
         self._pods = addressed(snapshot)
         self._opaque = {
             (address, port)
@@ -59,14 +82,28 @@ class _Compiler:
             if self._pods.get(address) == pod.workload
         }
 
-    def run(self) -> dict[Key, Plan]:
-        plans = [self._of_vip(vip, service, port) for vip, service, port in virtual(self._snapshot)]
-        plans += [self._of_pod_port(key, claims) for key, claims in self._claims().items()]
-        plans += [self._of_pod(address, 0, workload) for address, workload in self._pods.items()]
+    def run(self, shares: Sequence[_Share]) -> dict[Key, Plan]:
         found: dict[Key, Plan] = {}
-        for plan in plans:
-            found.setdefault((plan.address, plan.port), plan)  # a VIP that is also a pod's address stays a VIP
+        for share in shares:
+            for key, plan in share.plans:
+                found.setdefault(key, plan)  # of two Services that claim a VIP the first has it
+        for key, claims in self._claims(shares).items():
+            if key not in found:  # a VIP that is also a pod's address stays a VIP
+                found[key] = self._of_pod_port(key, claims)
+        for address, workload in self._pods.items():
+            if (address, 0) not in found:
+                found[address, 0] = self._of_pod(address, 0, workload)
         return found
+
+    def share(self, service: Service) -> _Share:
+        plans = [((vip, port.port), self._of_vip(vip, service, port)) for vip in service.vips for port in service.ports]
+        claims = [
+            ((each.address, each.port), (service.id, protocol_of(port)))
+            for port in service.ports
+            for each in port.endpoints
+            if pod_of(each, self._pods) is not None
+        ]
+        return _Share(plans, claims)
 
     def _of_vip(self, vip: str, service: Service, port: ServicePort) -> Plan:
         chosen = usable(port.endpoints, vip)
@@ -98,19 +135,17 @@ class _Compiler:
         """With an empty identity for who is none."""
         return self._peers.get(uid, Peer("", Transport.HBONE))
 
-    def _claims(self) -> dict[Key, set[tuple[int, Protocol]]]:
+    def _claims(self, shares: Iterable[_Share]) -> dict[Key, set[Claim]]:
         """Which Services say what about a port of a known pod; no entry for ports nobody speaks of."""
-        claims: dict[Key, set[tuple[int, Protocol]]] = defaultdict(set)
-        for service in self._snapshot.services:
-            for port in service.ports:
-                for each in port.endpoints:
-                    if pod_of(each, self._pods) is not None:
-                        claims[each.address, each.port].add((service.id, protocol_of(port)))
+        claims: dict[Key, set[Claim]] = defaultdict(set)
+        for share in shares:
+            for key, claim in share.claims:
+                claims[key].add(claim)
         for key in sorted(self._opaque):
             claims.setdefault(key, set())
         return claims
 
-    def _of_pod_port(self, key: Key, claims: set[tuple[int, Protocol]]) -> Plan:
+    def _of_pod_port(self, key: Key, claims: set[Claim]) -> Plan:
         services = {service for service, _ in claims}
         protocols = {protocol for _, protocol in claims}
         protocol = protocols.pop() if len(protocols) == 1 else Protocol.DETECT

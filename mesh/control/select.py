@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 
-from mesh.model import Endpoint, Service, ServicePort, Snapshot, Workload
+from mesh.model import Endpoint, Snapshot, Workload
 
 
 def addressed(snapshot: Snapshot) -> dict[str, Workload]:
@@ -31,14 +31,3 @@ def uid_of(endpoint: Endpoint, pods: Mapping[str, Workload]) -> str:
     """Its workload's uid, "" where nobody is known; a uid may be all that is known of a pod."""
     workload = pod_of(endpoint, pods)
     return workload.uid if workload is not None else endpoint.workload_uid
-
-
-def virtual(snapshot: Snapshot) -> Iterator[tuple[str, Service, ServicePort]]:
-    """Every {VIP, declared port} once; of two Services that claim one the first has it."""
-    seen: set[tuple[str, int]] = set()
-    for service in snapshot.services:
-        for vip in service.vips:
-            for port in service.ports:
-                if (vip, port.port) not in seen:
-                    seen.add((vip, port.port))
-                    yield vip, service, port

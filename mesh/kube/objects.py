@@ -16,7 +16,7 @@ UID_LENGTH_MAX = 512  # Kubernetes gives 36 characters; standalone it may be NAM
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
-class Raw(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Raw(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     """Base: lenient about unknown fields, strict about the types of known ones, as the API server is."""
 
 

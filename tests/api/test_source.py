@@ -286,6 +286,23 @@ def test_an_outage_leaves_what_was_known_and_is_told() -> None:
     run(body)
 
 
+def test_an_outage_is_told_also_where_a_kind_was_never_there() -> None:
+    async def body(api: FakeApi) -> None:
+        api.put(service("web"))
+        api.refusals["MeshNode"] = 404
+        async with following(api) as told:
+            await told.has("web")
+            port = api.port
+            await api.stop()
+            await told.says("not told at present", "MeshNode", "Service")
+            await api.start(port)
+            await told.says("no MeshNode objects")
+            api.put(service("db", "10.96.0.2"))
+            await told.has("db", "web")
+
+    run(body)
+
+
 def test_a_token_that_is_not_known_any_more_is_fetched_anew() -> None:
     async def body(api: FakeApi) -> None:
         api.refusals["Service"] = 401

@@ -50,7 +50,14 @@ class Control:
         self.certificates.issue_service_accounts()
         etcd = self.machine.directory / "etcd"
         self.machine.start(["etcd", f"--data-dir={etcd}", "--unsafe-no-fsync", "--log-level=warn"])
-        server = self.machine.start(["kube-apiserver", *self._server_flags()])
+        self.start_again()
+
+    def stop_server(self) -> None:
+        """The API server alone; etcd keeps what it had."""
+        self._server.stop()
+
+    def start_again(self) -> None:
+        self._server = server = self.machine.start(["kube-apiserver", *self._server_flags()])
 
         def ready() -> bool:
             if not server.alive:

@@ -57,6 +57,7 @@ class FakeApi:
         self.tokens: list[str] = []
         self._news = asyncio.Condition()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> FakeApi:
         await self.start()
@@ -73,6 +74,9 @@ class FakeApi:
     async def stop(self) -> None:
         self._server.close()
         self.cut()
+        for task in (tasks := list(self._tasks)):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
 
     def cut(self) -> None:
@@ -130,6 +134,10 @@ class FakeApi:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 while True:

@@ -49,7 +49,7 @@ class Session:
             answer = Answer(self, reader, writer, self._silence)
             await answer.begin()
         except BaseException:
-            writer.close()
+            writer.transport.abort()
             raise
         if answer.status == 401:
             self._access.forget()
@@ -61,7 +61,7 @@ class Session:
 
     def close(self) -> None:
         if self._streams is not None:
-            self._streams[1].close()
+            self._streams[1].transport.abort()
             self._streams = None
 
     async def _connect(self, found: Credentials) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -108,7 +108,7 @@ class Answer:
             if self._response.complete and self._response.reusable:
                 self._session.keep(self._reader, self._writer)
             else:
-                self._writer.close()
+                self._writer.transport.abort()  # TLS would have to wait for the other side to say goodbye
 
     async def read(self, most: int) -> bytes:
         """The whole body. Raises Garbage when it is larger."""

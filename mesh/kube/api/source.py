@@ -70,12 +70,13 @@ class KubernetesSource:
         ]
         self._heard = dict.fromkeys(objects.KINDS, clock())
         self._listed: set[str] = set()  # kinds that were, once
+        self._whole = False  # every kind was, or was refused
         self._fresh: dict[str, set[Seat]] = {}  # seats that a list has brought so far
 
     @property
     def looked_at(self) -> float:
-        """By when the least fresh kind was heard of, of those that are told at all."""
-        heard = (self._heard[each.kind.name] for each in self.watchers if not each.absent)
+        """When the kind that was longest silent was heard of, of those that were ever told."""
+        heard = (self._heard[each.kind.name] for each in self.watchers if each.kind.name in self._listed)
         return min(heard, default=max(self._heard.values()))
 
     def own_mesh_node(self) -> MeshNode | None:
@@ -108,7 +109,8 @@ class KubernetesSource:
     def _snapshot(self) -> Snapshot | None:
         """None while there is nothing new, or nothing whole."""
         errors, warnings = tuple(self._errors()), tuple(each for said in self._doubts.values() for each in said)
-        if not all(each.kind.name in self._listed or each.absent for each in self.watchers):
+        self._whole |= all(each.kind.name in self._listed or each.absent for each in self.watchers)
+        if not self._whole:
             for error in set(errors) - self._logged:
                 log.warning("%s", error)
             self._logged = set(errors)

@@ -88,7 +88,7 @@ class Watcher:
         self.kind, self._session, self._config = kind, session, config
         self._sleep, self._chance = sleep, chance
         self._decoder = Decoder(objects.KINDS[kind.name][1])
-        self._streaming = True  # until the server says that it cannot
+        self.streams = True  # until the server says that it cannot
         self._page_objects = config.page_objects
         self._version = ""  # where a watch would go on; "": nowhere, a list is needed
         self._heard = False  # something came since the last failure
@@ -138,11 +138,11 @@ class Watcher:
 
     async def _offered(self) -> Answer | None:
         """The answer to a WatchList, unless the server cannot."""
-        if not self._streaming:
+        if not self.streams:
             return None
         answer = await self._session.ask(self._watching(sendInitialEvents="true", resourceVersionMatch="NotOlderThan"))
-        self._streaming = answer.status not in CANNOT_STREAM
-        if self._streaming:
+        self.streams = answer.status not in CANNOT_STREAM
+        if self.streams:
             return answer
         await answer.refuse()
         return None

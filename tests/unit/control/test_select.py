@@ -1,6 +1,5 @@
-from mesh.control.select import addressed, pod_of, uid_of, virtual
-from mesh.model import ServicePort
-from tests.kit.builders import endpoint, mesh_node, service, snapshot, workload
+from mesh.control.select import addressed, pod_of, uid_of
+from tests.kit.builders import endpoint, mesh_node, snapshot, workload
 
 
 def test_of_two_that_claim_an_address_the_first_has_it():
@@ -19,17 +18,3 @@ def test_an_endpoint_is_the_pod_at_its_address_unless_their_uids_differ():
         each = endpoint("10.0.0.1", workload_uid=uid)
         assert (pod_of(each, pods) is not None, uid_of(each, pods)) == (is_it, known_as)
     assert uid_of(endpoint("10.0.0.9"), pods) == ""
-
-
-def test_every_declared_port_of_every_vip_comes_once():
-    ports = (ServicePort(port=80, name="a"), ServicePort(port=81, name="b"))
-    one, two = (
-        service("one", ports=ports, vips=("10.96.0.1", "fd00::1")),
-        service("two", ports=ports, vips=("10.96.0.1",)),
-    )
-    assert [(vip, owner.name, port.port) for vip, owner, port in virtual(snapshot(one, two))] == [
-        ("10.96.0.1", "one", 80),
-        ("10.96.0.1", "one", 81),
-        ("fd00::1", "one", 80),
-        ("fd00::1", "one", 81),
-    ]

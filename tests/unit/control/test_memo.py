@@ -1,0 +1,67 @@
+"""A memory changes how long something takes, never what comes out."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from msgspec import structs
+
+from mesh.control import DestinationCompiler, PlanCompiler, compile_destinations, compile_peers, compile_plans
+from mesh.control.memo import PerService
+from mesh.model import Service, Snapshot
+from tests.kit.builders import endpoint, mesh_node, pod, service, snapshot, workload
+
+DOMAIN = "cluster.local"
+
+
+def shop(number: int, *addresses: str) -> Service:
+    return service(f"s{number}", 80, *(endpoint(each) for each in addresses), vip=f"10.96.0.{number + 1}")
+
+
+def changed(before: Snapshot, chance: random.Random) -> Snapshot:
+    """Another snapshot; what did not change stays the same object, as with a source."""
+    services = list(before.services)
+    pods, nodes = before.pods, before.nodes
+    some = [f"10.0.0.{number}" for number in chance.sample(range(1, 9), 3)]
+    match chance.randrange(6):
+        case 0:
+            pods = tuple(pod(f"p{each}", each, opaque_ports=frozenset({8080})) for each in some[:2])
+        case 1:
+            nodes = (mesh_node("n2", *(workload(f"w{each}", each) for each in some[2:])),)
+        case 2 if services:
+            del services[chance.randrange(len(services))]
+        case _:
+            made = shop(chance.randrange(5), *some[: chance.randrange(4)])
+            services = [each for each in services if each.name != made.name] + [made]
+    known = tuple(each.workload for each in pods)
+    return structs.replace(before, services=tuple(services), pods=pods, workloads=known, nodes=nodes)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_compiler_with_a_memory_says_what_one_without_says(seed: int) -> None:
+    chance = random.Random(seed)
+    plans, destinations, now = PlanCompiler(), DestinationCompiler(), snapshot()
+    for _ in range(40):
+        now = changed(now, chance)
+        slots = {each.workload.uid: slot for slot, each in enumerate(now.pods)}
+        peers = compile_peers(now, slots, DOMAIN, local_tunnel=chance.random() < 0.2)
+        assert plans.compile(now, slots, peers) == compile_plans(now, slots, peers)
+        assert destinations.compile(now, peers) == compile_destinations(now, peers)
+
+
+def test_only_what_is_another_object_is_made_again() -> None:
+    made: list[str] = []
+    memory: PerService[str] = PerService()
+
+    def make(each: Service) -> str:
+        made.append(each.name)
+        return each.name
+
+    one, two = shop(1), shop(2)
+    assert memory.of([one, two], "here", make) == ["s1", "s2"]
+    other = shop(2, "10.0.0.1")
+    assert memory.of([other, one], "here", make) == ["s2", "s1"]
+    assert made == ["s1", "s2", "s2"]
+    memory.of([other, one], "elsewhere", make)
+    assert made[3:] == ["s2", "s1"]
