@@ -129,6 +129,10 @@ class Report:
             unchanged_seconds=now - self._changed_at,
             errors=(*self._snapshot.errors, *(f"{uid}: {why}" for uid, why in self._enrolment.problems.items())),
             warnings=self._snapshot.warnings,
+            kinds={
+                kind: status.KindStatus(lists=lists, failures=failures)
+                for kind, (lists, failures) in self._source_of_all.counts.items()
+            },
         )
 
     def _announced(self) -> status.AnnouncedStatus:

@@ -32,6 +32,10 @@ class Source(Protocol):
     def looked_at(self) -> float:
         """When it was last heard of, by the monotonic clock."""
 
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """By kind: times that all of it was listed, and failures."""
+
     def watch(self) -> AsyncIterator[Snapshot]:
         """What is there at once, then the whole again after each change, for ever."""
 

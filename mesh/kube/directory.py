@@ -57,6 +57,7 @@ class DirectorySource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory, self.node, self.keep, self.mtls = directory, node, keep, mtls
+        self.counts: dict[str, tuple[int, int]] = {}  # lists and failures by kind: files have none
         self.name = f"directory {directory}"  # for people
         self.looked_at = clock()  # the last time that the directory could be read
         self._clock = clock

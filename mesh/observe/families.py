@@ -132,6 +132,15 @@ SOURCE_UNCHANGED = Family("seine_source_unchanged_seconds", "gauge", "Since the 
 SOURCE_WARNINGS = Family(
     "seine_source_warnings", "gauge", "What objects say and is not understood; see `seine status`."
 )
+SOURCE_LISTS = Family(
+    "seine_source_lists_total", "counter", "Times that the API server was asked for all objects of a kind.", ("kind",)
+)
+SOURCE_FAILURES = Family(
+    "seine_source_failures_total",
+    "counter",
+    "Refusals, lost connections and answers without sense, by kind.",
+    ("kind",),
+)
 SOURCE_ERRORS = Family("seine_source_errors", "gauge", "Objects refused now; `seine status` says which and why.")
 SHORTCUT_SOCKETS = Family("seine_shortcut_sockets_total", "counter", "Sockets that entered the kernel short-cut.", POD)
 SHORTCUT_MESSAGES = Family("seine_shortcut_messages_total", "counter", "Messages sent past TCP.", POD)

@@ -101,6 +101,9 @@ def offers(document: StatusDocument) -> Iterator[Offer]:
     yield f.SOURCE_UNCHANGED, plain(lambda: [((), document.source.unchanged_seconds)])
     yield f.SOURCE_WARNINGS, plain(lambda: [((), len(document.source.warnings))])
     yield f.SOURCE_ERRORS, plain(lambda: [((), len(document.source.errors))])
+    kinds = document.source.kinds
+    yield f.SOURCE_LISTS, plain(lambda: [((kind,), each.lists) for kind, each in kinds.items()])
+    yield f.SOURCE_FAILURES, plain(lambda: [((kind,), each.failures) for kind, each in kinds.items()])
     yield f.REPAIRS, plain(lambda: [((), document.repairs_total)])
     yield f.BUILD, plain(lambda: [((document.version, document.kernel, document.node), 1)])
     yield f.ISTIO_BUILD, plain(lambda: [(("seine", document.version), 1)])

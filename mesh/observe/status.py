@@ -97,12 +97,20 @@ class PolicyStatus(Value, frozen=True):
     verdicts: dict[str, int] = msgspec.field(default_factory=dict)
 
 
+class KindStatus(Value, frozen=True):
+    """How a kind of objects is told by an API server."""
+
+    lists: int = 0  # of all objects: one is normal, more say that a watch could not go on
+    failures: int = 0  # requests refused, connections lost, answers without sense
+
+
 class SourceStatus(Value, frozen=True):
     kind: str = ""
     age_seconds: float = 0.0  # since the last successful look
     unchanged_seconds: float = 0.0  # since what was seen last changed something
     errors: tuple[str, ...] = ()  # FILE:LINE: reason, of what was refused
     warnings: tuple[str, ...] = ()  # FILE:LINE: what may not mean what it should
+    kinds: dict[str, KindStatus] = {}  # of an API server only
 
 
 class ShortcutStatus(Value, frozen=True):

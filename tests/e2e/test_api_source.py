@@ -58,6 +58,26 @@ def test_pods_of_the_api_server_are_served_and_it_is_said_where_they_are_from(to
     assert source["errors"] == []
 
 
+def test_how_often_everything_was_listed_is_counted(town):
+    metrics = town.mesh.metrics()
+    assert metrics.value("seine_source_lists_total", kind="Service") == 1
+    assert metrics.value("seine_source_failures_total", kind="Service") == 0
+
+
+def test_the_label_of_a_namespace_enrols_pods_that_run_already_and_its_end_lets_them_go(town):
+    pod = town.lab.pod("labelled")
+    town.manifests.pod(pod, enrolled=None)
+    with pod.connect(town.server.ip, 7000):
+        for enrolled, states in ((True, {"bypassing", "captured"}), (False, set()), (True, {"bypassing", "captured"})):
+            town.manifests.namespace(enrolled=enrolled)
+
+            def reached(states: set[str] = states) -> bool:
+                found = {each["state"] for each in town.mesh.status()["pods"] if each["name"] == "labelled"}
+                return found <= states and bool(found) == bool(states)
+
+            eventually(reached, f"the pod to be {states or 'out'}")
+
+
 def test_a_pod_that_nobody_says_where_it_is_is_found_and_captured(town):
     with ExitStack() as undo:
         pod = town.lab.pod("found")

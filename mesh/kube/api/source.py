@@ -79,6 +79,11 @@ class KubernetesSource:
         heard = (self._heard[each.kind.name] for each in self.watchers if each.kind.name in self._listed)
         return min(heard, default=max(self._heard.values()))
 
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Lists and failures by kind."""
+        return {each.kind.name: (each.lists, each.failures) for each in self.watchers}
+
     def own_mesh_node(self) -> MeshNode | None:
         """As the API server has it, and the other nodes read it."""
         facts = self._index.get(("MeshNode", "", self.node))
