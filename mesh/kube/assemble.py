@@ -213,9 +213,9 @@ def _local_pods(
         if node and workload.node and workload.node != node:
             continue
         asked = settings.mesh is True
-        here = bool(node) and workload.node == node  # its namespace can be found by its uid
+        found = bool(node) and workload.node == node and bool(workload.addresses)  # by its uid, once it was started
         refused = _refusal(workload, each.netns) if asked else ""
-        if not each.netns and not refused and not (here and asked):
+        if not each.netns and not refused and not (found and asked):
             continue
         yield Pod(
             workload=workload,

@@ -128,6 +128,24 @@ def test_pods_of_other_nodes_are_workloads_and_not_ours():
     assert snapshot(namespace(), remote).pods == ()
 
 
+def test_a_pod_of_this_node_that_says_no_namespace_is_ours_once_it_was_started():
+    ours = {"node": "n1", "netns": ""}
+    started, starting = pod("a", "10.0.0.1", **ours), pod("b", **ours)
+    silent = pod("c", "10.0.0.3", labels={"seine.dev/mesh": "disabled"}, **ours)
+    found = snapshot(namespace(), started, starting, silent, node="n1")
+    assert [(each.workload.name, each.enrolled, each.netns, each.refused) for each in found.pods] == [
+        ("a", True, "", "")
+    ]
+    assert snapshot(namespace(), started, node="n2").pods == ()
+
+
+def test_a_pod_has_its_nodes_zone_where_it_says_none():
+    there = facts("Node", "n1", {"labels": {"topology.kubernetes.io/zone": "west"}})
+    own = pod("b", "10.0.0.2", node="n1", labels={"topology.kubernetes.io/zone": "east"})
+    found = snapshot(there, pod("a", "10.0.0.1", node="n1"), own, pod("c", "10.0.0.3", node="n2"))
+    assert [each.zone for each in found.workloads] == ["west", "east", ""]
+
+
 def test_host_network_pods_share_their_address_and_namespace():
     both = [pod(name, "192.168.0.1", netns="/proc/1/ns/net", host=True) for name in "ab"]
     found = snapshot(*both, pod("c", "10.0.0.1"))
