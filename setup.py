@@ -1,4 +1,4 @@
-"""The two C extensions, and bpf/ inside the package of an installation; everything else stands in pyproject.toml."""
+"""The two C extensions; bpf/ and the CRDs inside an installed package. Everything else stands in pyproject.toml."""
 
 from pathlib import Path
 from shutil import copytree
@@ -7,11 +7,12 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 
-class BuildWithBpf(build_py):
+class BuildWithFiles(build_py):
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            copytree("bpf", Path(self.build_lib, "mesh/bpf"), dirs_exist_ok=True)
+            for folder, name in (("bpf", "bpf"), ("deploy/crds", "crds")):
+                copytree(folder, Path(self.build_lib, "mesh", name), dirs_exist_ok=True)
 
 
-setup(cffi_modules=["cext/build_bpf.py:ffi", "cext/build_engine.py:ffi"], cmdclass={"build_py": BuildWithBpf})
+setup(cffi_modules=["cext/build_bpf.py:ffi", "cext/build_engine.py:ffi"], cmdclass={"build_py": BuildWithFiles})

@@ -19,6 +19,7 @@ Around them:
     node         namespaces and routing tables by netlink
     identity     SPIFFE ids, certificates and the authority they come from, its rotation; what policies mean
     control      objects -> snapshot -> plans; pure
+    install      what Seine is in a cluster: values -> Kubernetes objects; pure
     credentials  the node's certificates and signatures, put together from settings
     enrolment    brings the kernel and the workers to what the snapshot says
     rundir       a node's lock and counter files
@@ -30,6 +31,7 @@ Around them:
     report       what the agent tells of itself, as one document
     agent        composition root: one per node, root
     worker       composition root: several per node, no privileges
+    launcher     composition root: starts the workers in a pod of their own, where the agent does not
     quic         composition root: one per node where QUIC is asked for, no privileges
     cli          the command `seine`, one file per command
 

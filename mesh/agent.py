@@ -74,9 +74,10 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def peer_uid(sock: socket.socket) -> int:
-    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(uid)
+def peer(sock: socket.socket) -> tuple[int, int]:
+    """Process and user id of who connected."""
+    pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid), int(uid)
 
 
 class Agent:
@@ -86,7 +87,8 @@ class Agent:
         self.fleet = Fleet(welcome(config), self.factory.sockets, self._sign, kernel.heartbeat_fd, self._told)
         self.credentials = Credentials(config, self.fleet)
         self.supervisor = Supervisor(
-            config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic
+            *(config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic),
+            starts=config.external_workers is Switch.DISABLED,
         )
         self.enrolment = Enrolment(config, kernel, self.factory, self.fleet, self.credentials.certified)
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
@@ -233,12 +235,13 @@ class Agent:
             loop.remove_reader(listener.fileno())
             loop.call_later(DOOR_SECONDS, self._open_door, listener, conversations)
             return
-        if peer_uid(sock) != self.config.worker_uid:
-            log.warning("a process of uid %d knocked at the workers' door and was turned away", peer_uid(sock))
+        pid, uid = peer(sock)
+        if uid != self.config.worker_uid:
+            log.warning("a process of uid %d knocked at the workers' door and was turned away", uid)
             sock.close()
             return
         stats = lambda worker: rundir.open_stats(self.config.run_dir, worker)  # noqa: E731
-        task = asyncio.get_running_loop().create_task(self.fleet.converse(Channel(sock), stats))
+        task = asyncio.get_running_loop().create_task(self.fleet.converse(Channel(sock), stats, pid))
         conversations.add(task)
         task.add_done_callback(conversations.discard)
 

@@ -116,6 +116,9 @@ class AgentConfig:
     workers: int = setting(
         2, "processes", "two survive the death of one; more only pays on larger nodes", 1, WORKERS_MAX
     )
+    external_workers: Switch = setting(
+        Switch.DISABLED, "enabled or disabled", "a DaemonSet of their own lets workers outlive the agent's pod"
+    )
     worker_uid: int = setting(65532, "uid", "what distroless images call nonroot; owns nothing on a host", 1, 2**31)
     admin_address: str = setting("127.0.0.1", "address", "metrics name every workload: not for the network by default")
     admin_port: int = setting(15020, "port", "where Istio users look for merged metrics; 0: any free port", 0, 65535)

@@ -30,7 +30,17 @@ EXTRAS = ("quic",)  # optional dependencies that the image has; deploy/Dockerfil
 UNWANTED = ("doc", "info", "locale", "man")  # below /usr/share
 SITE = f"usr/local/lib/python{sys.version_info.major}.{sys.version_info.minor}/dist-packages"
 COMMAND = Path(__file__).with_name("seine")
-SOURCES = ("mesh", "cext", "bpf", "LICENSES", "setup.py", "pyproject.toml", "README.md", "LICENSE")  # of the wheel
+SOURCES = (
+    "mesh",
+    "cext",
+    "bpf",
+    "deploy/crds",
+    "LICENSES",
+    "setup.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)  # of the wheel
 CONFIG = {"Entrypoint": ["seine"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED=1"]}
 
 

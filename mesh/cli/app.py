@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import typer
 
-from mesh.cli import agent, authz, check, clean, drain, dump, identity, metrics, nodes, status, top, version
+from mesh.cli import (
+    agent,
+    authz,
+    check,
+    clean,
+    drain,
+    dump,
+    enroll,
+    identity,
+    install,
+    metrics,
+    nodes,
+    status,
+    top,
+    version,
+    workers,
+)
 
 app = typer.Typer(
     name="seine",
@@ -13,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (agent, status, top, nodes, authz, check, drain, metrics, dump, clean, version):
+for module in (agent, status, top, nodes, authz, check, drain, metrics, dump, clean, version, workers):
     app.command(module.NAME)(module.run)
+for command in (install.install, install.uninstall, enroll.enroll, enroll.unenroll):
+    app.command()(command)
 app.add_typer(identity.app, name=identity.NAME)

@@ -143,8 +143,9 @@ class Fleet:
 
     # --- conversations
 
-    async def converse(self, channel: Channel, stats_of: Callable[[int], int]) -> None:
-        """Serve one worker until it is gone. `stats_of` opens the counter file of a worker number."""
+    async def converse(self, channel: Channel, stats_of: Callable[[int], int], pid: int = 0) -> None:
+        """Serve one worker until it is gone. `stats_of` opens the counter file of a worker number; `pid` as the kernel
+        tells it, for a worker in a container knows only what it is called there."""
         member: Member | None = None
         try:
             hello, _ = await _receive(channel)
@@ -153,7 +154,7 @@ class Fleet:
             for _ in range(hello.pods):
                 have, listeners = await _receive(channel)
                 self._inherit(have, listeners)
-            member = self._join(hello, channel, stats_of)
+            member = self._join(hello, channel, stats_of, pid)
             while True:
                 message, _ = await _receive(channel)
                 self._answer(member, message)
@@ -172,8 +173,8 @@ class Fleet:
         else:
             _close_all(listeners)
 
-    def _join(self, hello: say.Hello, channel: Channel, stats_of: Callable[[int], int]) -> Member:
-        member = Member(hello.worker, hello.pid, channel)
+    def _join(self, hello: say.Hello, channel: Channel, stats_of: Callable[[int], int], pid: int) -> Member:
+        member = Member(hello.worker, pid or hello.pid, channel)
         former = self.members.get(hello.worker)
         if former is not None:
             former.channel.close()

@@ -55,14 +55,25 @@ class Worker:
 
 class Supervisor:
     def __init__(
-        self, run_dir: Path, count: int, uid: int, fleet: Fleet, heartbeat_fd: int, clock: Callable[[], float]
+        self,
+        run_dir: Path,
+        count: int,
+        uid: int,
+        fleet: Fleet,
+        heartbeat_fd: int,
+        clock: Callable[[], float],
+        starts: bool = True,
     ) -> None:
-        self._run_dir = run_dir
+        """`starts`: False where somebody else starts the workers (mesh.launcher); then they lock their own files."""
+        self._run_dir, self._starts = run_dir, starts
         self._uid = uid
         self._fleet = fleet
         self._clock = clock
         self._cells = mmap.mmap(heartbeat_fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
         self.workers = [Worker(number) for number in range(count)]
+        if not starts:
+            for number in range(count):
+                offer_lock(run_dir, number, uid)
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -76,7 +87,7 @@ class Supervisor:
         deadline = self._clock() + ADOPT_SECONDS
         while (silent := self._silent()) and self._clock() < deadline:
             await asyncio.sleep(CHECK_SECONDS / 5)
-        for number in silent:
+        for number in silent if self._starts else ():  # else their launcher's, which alone knows their processes
             self._kill(number, "it lives and does not answer")
         while self._silent() and self._clock() < deadline + ADOPT_SECONDS:
             await asyncio.sleep(CHECK_SECONDS / 5)
@@ -105,7 +116,7 @@ class Supervisor:
 
     def _start_if_dead(self, worker: Worker) -> None:
         now = self._clock()
-        if now < worker.next_start:
+        if not self._starts or now < worker.next_start:
             return
         if (lock := self._lock(worker.number)) is None:
             if now - worker.started_at > START_SECONDS_MAX:
@@ -185,6 +196,13 @@ class Supervisor:
 
 def lock_path(run_dir: Path, number: int) -> Path:
     return run_dir / f"worker-{number}.lock"
+
+
+def offer_lock(run_dir: Path, number: int, uid: int) -> None:
+    """A lock file that a worker of that uid, which may make no file here, can hold by itself."""
+    fd = os.open(lock_path(run_dir, number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchown(fd, uid, uid)
+    os.close(fd)
 
 
 def read_pid(path: Path) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.image import build
 from tests.cluster.cluster import Cluster
 
 _serial = itertools.count(1)
@@ -16,6 +17,13 @@ _serial = itertools.count(1)
 def cluster() -> Iterator[Cluster]:
     with Cluster("cluster") as up:
         yield up
+
+
+@pytest.fixture(scope="session")
+def loaded(cluster: Cluster) -> Cluster:
+    """With Seine's image on every node."""
+    cluster.load([build.build(cluster.lab.directory / "seine.tar")])
+    return cluster
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from deploy.image import build
-from tests.cluster.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
@@ -35,12 +34,6 @@ spec:
     - {name: cgroup, hostPath: {path: /sys/fs/cgroup}}
     - {name: bpf, hostPath: {path: /sys/fs/bpf}}
 """
-
-
-@pytest.fixture(scope="module")
-def loaded(cluster: Cluster) -> Cluster:
-    cluster.load([build.build(cluster.lab.directory / "seine.tar")])
-    return cluster
 
 
 @pytest.mark.timeout(400)  # the first time, its layers are made

@@ -129,7 +129,7 @@ def test_pods_of_other_nodes_are_workloads_and_not_ours():
 
 
 def test_a_pod_of_this_node_that_says_no_namespace_is_ours_once_it_was_started():
-    ours = {"node": "n1", "netns": ""}
+    ours: dict[str, Any] = {"node": "n1", "netns": ""}
     started, starting = pod("a", "10.0.0.1", **ours), pod("b", **ours)
     silent = pod("c", "10.0.0.3", labels={"seine.dev/mesh": "disabled"}, **ours)
     found = snapshot(namespace(), started, starting, silent, node="n1")

@@ -1,0 +1,62 @@
+"""What an installation consists of, and that what is committed is what is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mesh.install.objects import crds, objects
+from mesh.install.pods import RUN
+from mesh.install.values import Values
+
+BASE = Path(__file__).resolve().parents[3] / "deploy/base/seine.yaml"
+
+
+def by_kind(made: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [each for each in made if each["kind"] == kind]
+
+
+def test_what_is_committed_for_kustomize_is_what_is_printed():
+    assert list(yaml.safe_load_all(BASE.read_text())) == objects(Values())
+
+
+def test_every_object_is_in_our_namespace_or_in_none():
+    for each in objects(Values(namespace="mesh")):
+        assert each["metadata"].get("namespace", "mesh") == "mesh"
+        assert "seine-system" not in yaml.safe_dump(each)
+
+
+def test_workers_meet_the_restricted_profile_but_for_the_hostpath_of_the_socket():
+    pod = by_kind(objects(Values()), "DaemonSet")[1]["spec"]["template"]["spec"]
+    container = pod["containers"][0]["securityContext"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["capabilities"] == {"drop": ["ALL"]}
+    assert not container["allowPrivilegeEscalation"]
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+    assert not pod["automountServiceAccountToken"]
+    assert [volume["hostPath"]["path"] for volume in pod["volumes"]] == [RUN]
+
+
+def test_workers_are_replaced_only_when_somebody_deletes_them_and_agents_one_by_one():
+    agent, worker = by_kind(objects(Values()), "DaemonSet")
+    assert agent["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 1}
+    assert worker["spec"]["updateStrategy"] == {"type": "OnDelete"}
+
+
+def test_metrics_are_on_the_nodes_network_only_where_somebody_scrapes_them():
+    def address(values: Values) -> str:
+        agent = by_kind(objects(values), "DaemonSet")[0]["spec"]["template"]["spec"]["containers"][0]
+        return str(next(one["value"] for one in agent["env"] if one["name"] == "SEINE_ADMIN_ADDRESS"))
+
+    assert address(Values()) == "127.0.0.1"
+    assert not by_kind(objects(Values()), "PodMonitor")
+    assert address(Values(monitors=True)) == "0.0.0.0"
+    assert by_kind(objects(Values(monitors=True)), "PodMonitor")
+
+
+def test_the_crds_are_the_ones_of_the_tree_and_nothing_else():
+    assert {each["kind"] for each in crds()} == {"CustomResourceDefinition"}
+    assert {each["spec"]["group"] for each in crds()} == {"seine.dev"}
