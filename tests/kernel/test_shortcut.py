@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pyroute2 import IPRoute
 
 from mesh.capture._bpf import lib
 from tests.kernel.capturing import Capturing, Enrolled, listen, plain, pod_address, service, set_true_client
@@ -186,10 +187,19 @@ def test_the_same_loopback_tuple_in_two_pods_is_two_connections(town):
     assert a["shortcut_messages"] == b["shortcut_messages"] == 2
 
 
+def own(pod, change, address):
+    """Its loopback gets the address, or loses it."""
+
+    def inside():
+        with IPRoute() as ip:
+            ip.addr(change, index=1, address=address, prefixlen=32)
+
+    pod.inside(inside)
+
+
 def test_who_claims_another_pods_address_stays_out(town):
     """b puts a's address on its own loopback and talks to itself: its sockets must never stand for a's."""
-    done = town.b.pod.run(["ip", "addr", "add", f"{town.a.pod.ip}/32", "dev", "lo"])
-    assert done.returncode == 0, done.stderr
+    own(town.b.pod, "add", town.a.pod.ip)
     try:
         with (
             counted(town.b) as (b,),
@@ -200,7 +210,7 @@ def test_who_claims_another_pods_address_stays_out(town):
             client.sendall(b"question")
             assert server.recv(64) == b"question"
     finally:
-        town.b.pod.run(["ip", "addr", "del", f"{town.a.pod.ip}/32", "dev", "lo"])
+        own(town.b.pod, "del", town.a.pod.ip)
     assert b == {}
 
 

@@ -10,6 +10,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 PART = 1 << 16
 
@@ -55,12 +56,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Without asking a name server for our own name: from a pod none answers, and that takes 20 s to find out."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "web", self.server_address[1]
+
+
 def main() -> None:
     port, version, Handler.name = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     Handler.protocol_version = f"HTTP/{version}"
-    server = ThreadingHTTPServer(("", port), Handler)
-    server.daemon_threads = True
-    server.serve_forever()
+    Server(("", port), Handler).serve_forever()
 
 
 if __name__ == "__main__":

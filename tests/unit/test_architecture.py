@@ -169,6 +169,32 @@ def test_what_tests_and_builds_import_is_declared() -> None:
     assert strangers(others, declared("test", "bench", "quic") | {"setuptools", "tests", "deploy", "cext"}) == []
 
 
+PACKAGES = {  # of Debian: who brings a program that tests start
+    "curl": "curl",
+    "gcc": "gcc",
+    "h2load": "nghttp2-client",
+    "nginx": "nginx",
+    "openssl": "openssl",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "wrk": "wrk",
+}
+ESSENTIAL = {"cc", "sh", "sleep", "env", "ldd"}  # of every Debian, or of gcc
+STARTS = re.compile(r'(?:run|popen|Popen|check_output)\(\s*\[\s*"([a-z0-9-]+)"|(?:argv|command) = \[\s*"([a-z0-9-]+)"')
+OWN_TIERS = ("tests/bench", "tests/cluster", "deploy/image")  # what these need has a tier of its own
+
+
+def test_programs_that_tests_start_are_installed_by_setup() -> None:
+    """What is on the machine of whoever wrote a test is not on a bare one."""
+    setup = (ROOT / "dev").read_text()
+    installed = set(re.findall(r"^    ([a-z0-9-]+(?: [a-z0-9-]+)*) *#", setup.split("packages_bench")[0], re.MULTILINE))
+    installed = {package for line in installed for package in line.split()}
+    others = [path for path in PYTHON if path not in MESH and not name(path).startswith(OWN_TIERS)]
+    started = {(name(path), "".join(found)) for path in others for found in STARTS.findall(path.read_text())}
+    assert {program for _, program in started} >= {"curl", "nginx", "h2load"}, "else nothing is recognised"
+    assert [each for each in started if each[1] not in ESSENTIAL and PACKAGES.get(each[1]) not in installed] == []
+
+
 def test_every_licence_text_is_in_the_tree() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()
     assert "GNU GENERAL PUBLIC LICENSE" in (ROOT / "LICENSES/GPL-2.0-only.txt").read_text()
