@@ -184,11 +184,12 @@ def test_what_follows_a_request_is_no_part_of_it(rig: Rig, request_: bytes, trai
     assert client.receive(len(OK)) == OK
 
 
-def test_hundreds_of_exchanges_on_one_connection(rig: Rig) -> None:
+def test_hundreds_of_exchanges_on_one_connection_and_nothing_of_them_reaches_python(rig: Rig) -> None:
     server = serving(rig)
     client = rig.client()
     client.send(GET)
     app = server.accept()
+    asked = len(rig.events) + rig.count("need_sockets")
     for _ in range(300):
         assert app.receive(len(GET)) == GET
         app.send(OK)
@@ -196,3 +197,5 @@ def test_hundreds_of_exchanges_on_one_connection(rig: Rig) -> None:
         client.send(GET)
     assert rig.count("dialled") == 1
     assert rig.count("pool_reused") >= 299
+    assert rig.count("need_plan") == 0
+    assert len(rig.events) + rig.count("need_sockets") == asked
