@@ -143,11 +143,16 @@ class Agent:
                 **identity_admin.routes(self.credentials),
             },
         )
-        port = await server.listen_tcp(
-            self.config.admin_address,
-            self.config.admin_port,
-            admin.public(self.observer, self._unready, everything, self.report.authorization),
-        )
+        host, port = self.config.admin_address, self.config.admin_port
+        try:
+            port = await server.listen_tcp(
+                host, port, admin.public(self.observer, self._unready, everything, self.report.authorization)
+            )
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            raise AgentError(
+                f"metrics have no place at {host}:{port} ({reason}); --metrics-address gives another"
+            ) from None
         (self.config.run_dir / "admin.port").write_text(f"{port}\n")
         log.info("metrics on http://%s:%d/metrics", self.config.admin_address, port)
         return server

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 from tests.kit import apps, talk
 from tests.kit.lab import Lab, Pod
 from tests.kit.manifests import Manifests
-from tests.kit.seine import Mesh
+from tests.kit.seine import COMMAND, Mesh
 from tests.kit.wait import eventually
 
 
@@ -247,6 +248,17 @@ def test_a_second_agent_of_the_same_node_ends_with_a_sentence(town):
     assert second.wait(10) != 0
     assert "another agent" in second.output()
     assert serves(town)
+
+
+def test_an_agent_whose_port_for_metrics_is_taken_ends_with_a_sentence(town):
+    other = ["--node", f"{town.mesh.node}-x"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [str(COMMAND), "agent", "--metrics-address", f"127.0.0.1:{port}", *other]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} (Address already in use); --metrics-address gives another" in done.stderr
+    subprocess.run([str(COMMAND), "clean", *other], check=True, timeout=30)
 
 
 def test_clean_is_refused_while_the_agent_runs(town):
