@@ -16,7 +16,7 @@ SOURCES = (
     *("pump", "timer", "buffer", "stats", "retire"),
     *("listen", "neighbours", "stock", "plan", "source", "names", "balance", "policies", "authz", "normal"),
     *("session", "lapse", "start", "detect", "dial", "pool", "opaque", "leg", "flow"),
-    *("stream", "h2", "tls", "peer", "credential", "signer", "tunnel", "tunnel_io", "reach", "hbone"),
+    *("stream", "h2", "tls", "peer", "credential", "signer", "tunnel", "tunnel_io", "reach", "hbone", "carry"),
     *("exchange", "request", "response", "relay", "reply"),
     *("http1", "http1_field", "http1_names", "http1_target", "http1_omit", "http1_chunked"),
 )

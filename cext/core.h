@@ -67,6 +67,7 @@ struct target { /* an endpoint as learned; shared by successive plans and by who
     uint64_t id;
     struct endpoint_address address;
     struct name *peer; /* who must be there: by tunnel; NULL: as it is */
+    struct name *node; /* where a carrier finds it; NULL: by HBONE */
     int32_t slot;
     uint32_t refs;
     bool near; /* its connections are made at once, as far as we know */
@@ -176,7 +177,7 @@ struct pools { /* idle upstreams by {client address, endpoint, where dialled fro
     struct timer timer;
 };
 
-enum dial_state { DIAL_NONE, DIAL_WAITING, DIAL_CONNECTING, DIAL_CONNECTED };
+enum dial_state { DIAL_NONE, DIAL_WAITING, DIAL_ASKING, DIAL_CONNECTING, DIAL_CONNECTED };
 
 struct dial {
     struct list queued;      /* among the waiters of a stock */
@@ -186,8 +187,10 @@ struct dial {
     uint64_t began_ns;       /* connecting */
     uint64_t endpoint;       /* of the last one tried, for the accounts */
     struct load *tried[DIALS_MAX];
+    uint32_t job;     /* asking: what a carrier is asked for */
     uint8_t count;
     uint8_t state;
+    bool by_hbone; /* no carrier goes to the target now */
     bool secured; /* by tunnel; of the last one tried, for the accounts */
 };
 
@@ -224,12 +227,14 @@ struct session {
     struct plan *plan;
     struct name *identity; /* who the client has proven to be; NULL: nobody */
     char *sni;
+    uint64_t arrival; /* a carrier's job that waits to hear whether the application is there; 0: none */
     struct endpoint_address peer; /* the true client */
     struct endpoint_address asked; /* the original destination */
     struct series *recent; /* HTTP: of the last request */
     uint32_t lingered; /* HTTP: bytes discarded while closing */
     uint32_t slot;
     uint32_t plans_version; /* when `plan` was right */
+    uint16_t refusal; /* of the arrival, where it is not 503 */
     uint8_t direction;
     uint8_t state;
     uint8_t spoken;
@@ -291,6 +296,7 @@ struct engine {
     uint64_t trust_version; /* changes with trust or any credential */
     struct list signatures;
     uint64_t signature_jobs;
+    uint32_t carrier_jobs;
     uint64_t refusals_told_ns[TLS_REASON_COUNT];
     struct list streams_told; /* streams with something to tell their legs */
     struct list yielding; /* listeners, until yield_end_ns */
@@ -405,6 +411,8 @@ int session_start(struct engine *, int fd, bool shared, uint32_t slot, uint8_t d
                   const struct endpoint_address *peer, const struct endpoint_address *asked);
 int session_start_stream(struct engine *, struct stream *, uint32_t slot, const struct endpoint_address *peer,
                          const struct endpoint_address *asked, struct name *identity); /* came by tunnel */
+int session_start_arrival(struct engine *, int fd, const struct engine_arrival *, const struct endpoint_address *peer,
+                          struct name *identity); /* came by a carrier */
 void session_use(struct engine *, struct session *, struct plan *); /* takes a reference */
 void session_park(struct engine *, struct session *); /* until its plan comes */
 void session_look(struct engine *, struct session *); /* at the client's bytes; undecided while more could tell */
@@ -432,6 +440,12 @@ void dial_repeat(struct engine *, struct session *); /* the endpoint it has, by 
 void dial_leave(struct engine *, struct session *, bool reset); /* closes what it has; the session needs it no more */
 void dial_observe(struct engine *, struct session *, double rtt_ns);
 void dial_observe_failure(struct engine *, struct session *);
+
+void dial_carried(struct engine *, struct session *, int fd, uint16_t status); /* a carrier has answered */
+
+/* carry.c: connections that another process carries to and from other nodes */
+void carry_ask(struct engine *, struct session *);
+void carry_answer(struct engine *, struct session *, uint16_t status); /* of an arrival, once */
 
 /* pool.c: connections to endpoints, in use and idle */
 struct upstream *upstream_new(struct engine *, int fd, uint32_t made_in); /* NULL: no memory, and fd is closed */

@@ -130,11 +130,18 @@ static void give_up(struct engine *e, struct session *s, enum flag flag)
         session_give_up(e, s, flag);
 }
 
+/* Who came from another node hears that it may speak. */
+static void open_tunnelled(struct engine *e, struct session *s)
+{
+    hbone_answer(e, s);
+    if (s->arrival)
+        carry_answer(e, s, 200);
+}
+
 static void done(struct engine *e, struct session *s)
 {
     enter(e, &s->dial, DIAL_CONNECTED);
-    if (s->client.stream)
-        hbone_answer(e, s);
+    open_tunnelled(e, s);
     if (s->exchange)
         http_connected(e, s);
     else
@@ -199,6 +206,17 @@ static void dial_stream(struct engine *e, struct session *s, struct tunnel *t)
     session_watch(e, s);
 }
 
+/* By another way to its node than HBONE, if a carrier goes there: it says so within the time to connect, or it is HBONE. */
+static void dial_ask(struct engine *e, struct session *s)
+{
+    struct dial *d = &s->dial;
+    enter(e, d, DIAL_ASKING);
+    d->began_ns = clock_ns();
+    carry_ask(e, s);
+    timer_start(&e->wheel, &d->timer, ms_from_now(e, e->config.connect_timeout_ms));
+    session_watch(e, s);
+}
+
 static void dial_tunnel(struct engine *e, struct session *s, int fd)
 {
     struct target *target = s->dial.target;
@@ -217,6 +235,10 @@ static void dial_tunnel(struct engine *e, struct session *s, int fd)
 static void dial_fresh(struct engine *e, struct session *s)
 {
     struct target *target = s->dial.target;
+    if (goes_by_tunnel(s, target) && target->node && !s->dial.by_hbone) {
+        dial_ask(e, s);
+        return;
+    }
     struct endpoint_address to = tunnel_address(e, target);
     struct tunnel *t = goes_by_tunnel(s, target) ? tunnel_find(e, s->slot, target->peer, &to) : NULL;
     if (t) {
@@ -254,7 +276,7 @@ static bool admitted(struct engine *e, struct session *s)
     case ADMIT_LATER:
         dial_leave(e, s, false);
         s->dial.count = 0;
-        hbone_answer(e, s); /* else nobody would speak */
+        open_tunnelled(e, s); /* else nobody would speak */
         session_wait(e, s);
         return false;
     case ADMIT_DENIED:
@@ -277,6 +299,7 @@ void dial_begin(struct engine *e, struct session *s)
         give_up(e, s, d->count ? FLAG_UF : FLAG_UH);
         return;
     }
+    d->by_hbone = false;
     d->tried[d->count++] = &target->load;
     d->target = target;
     d->endpoint = target->id;
@@ -347,6 +370,34 @@ void dial_with(struct engine *e, struct dial *d, int fd)
     }
 }
 
+static void dial_by_hbone(struct engine *e, struct session *s)
+{
+    enter(e, &s->dial, DIAL_NONE);
+    s->dial.by_hbone = true;
+    dial_fresh(e, s);
+}
+
+void dial_carried(struct engine *e, struct session *s, int fd, uint16_t status)
+{
+    struct dial *d = &s->dial;
+    if (fd >= 0 && status == 200) {
+        COUNT(e, dialled);
+        d->up = upstream_new(e, fd, s->slot);
+        if (d->up) {
+            d->up->leg.session = s;
+            done(e, s);
+        } else {
+            dial_failed(e, s, ENOMEM);
+        }
+    } else if (status == 421 || status == 200) {
+        COUNT(e, carry_by_hbone);
+        dial_by_hbone(e, s);
+    } else {
+        COUNT(e, carry_refused);
+        dial_failed(e, s, status == 401 || status == 403 ? EACCES : status == 503 ? ECONNREFUSED : EPROTO);
+    }
+}
+
 void dial_event(struct engine *e, struct session *s)
 {
     int error = 0;
@@ -371,6 +422,9 @@ static void on_timer(void *owner, struct timer *timer)
     if (s->dial.state == DIAL_WAITING) {
         COUNT(e, wait_timeout);
         dial_again(e, s);
+    } else if (s->dial.state == DIAL_ASKING) {
+        COUNT(e, carry_timeout);
+        dial_by_hbone(e, s);
     } else {
         dial_failed(e, s, ETIMEDOUT);
     }

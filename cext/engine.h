@@ -101,6 +101,8 @@ struct engine_pod {
 #define ENGINE_TUNNEL_REFUSED 4 /* slot, direction, address, port, reason (engine_tls_reason): for a log, of each one a second */
 #define ENGINE_NEED_SOCKETS 2 /* slot, family (4 or 6), missing: answer by add_sockets, with none if there can be none */
 #define ENGINE_RULINGS 5      /* there is something to take from engine_rulings */
+#define ENGINE_NEED_CARRIER 6 /* connection, missing (a job for engine_to_carry): answer by engine_carried */
+#define ENGINE_ARRIVED 7      /* connection (the job of engine_arrive), reason: HBONE's status; 200: the application is there */
 
 struct engine_event {
     uint64_t connection;
@@ -119,6 +121,7 @@ struct engine_endpoint {
     uint8_t address[16];
     uint16_t port;   /* 0: the one asked for */
     const char *peer; /* SPIFFE id of who must be there: by tunnel only. NULL or empty: as it is */
+    const char *node; /* its node, for a carrier that goes there by another way than HBONE; NULL or empty: by HBONE */
     int32_t slot;    /* the pod of this node that it is, dialled from inside; -1: dialled from the source pod */
     uint32_t weight; /* 0: never chosen */
 };
@@ -236,6 +239,35 @@ int engine_set_trust(engine *, const char *domain, const uint8_t *roots, uint32_
 uint32_t engine_to_sign(const engine *, uint64_t job, const char **identity, const uint8_t **content);
 /* An ECDSA signature with SHA-256 as DER; 0 bytes: there is none. */
 void engine_signed(engine *, uint64_t job, const uint8_t *der, uint32_t length);
+
+/* What a carrier (the QUIC process) needs to know of a connection that waits for one; texts are borrowed until the next
+ * call. 0: it waits no more. */
+struct engine_opening {
+    const char *source; /* SPIFFE id of the client's pod */
+    const char *target; /* and of who must answer */
+    const char *node;
+    uint16_t destination_port;
+    uint16_t client_port;
+    uint8_t destination[16];
+    uint8_t client[16];
+};
+int engine_to_carry(const engine *, uint64_t connection, uint32_t job, struct engine_opening *);
+/* 200: by this socket, a connected one, which is the engine's from here on. 421: by HBONE. Else refused, as HBONE would. */
+void engine_carried(engine *, uint64_t connection, uint32_t job, int fd, uint16_t status);
+
+/* Somebody with a proven identity calls a pod: a connected socket, which is the engine's from here on. ARRIVED is told
+ * once. -ENOENT: no such pod; -EAGAIN: limit reached. */
+struct engine_arrival {
+    uint64_t job;
+    const char *identity;
+    uint32_t slot;
+    uint16_t port;
+    uint16_t client_port;
+    uint8_t address[16];
+    uint8_t client[16]; /* as the other node says; believed where that address is of this identity */
+    uint8_t node[16];   /* the client, where it is not */
+};
+int engine_arrive(engine *, int fd, const struct engine_arrival *);
 
 /* What operators set, also while the engine runs; it holds for timers and accepts from then on. */
 struct engine_limits {

@@ -231,6 +231,7 @@ void hbone_answer(struct engine *e, struct session *s)
 
 void hbone_refusal(struct session *s, uint16_t status)
 {
+    s->refusal = status; /* of an arrival */
     if (s->client.stream && s->client.stream->refusal)
         s->client.stream->refusal = status;
 }

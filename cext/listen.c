@@ -81,7 +81,7 @@ static void end_plaintext(struct engine *e, uint32_t slot)
     for (struct list *at = e->sessions.all.next; at != &e->sessions.all; at = next) {
         struct session *s = container_of(at, struct session, all);
         next = at->next;
-        if (s->slot != slot || s->direction != ENGINE_INBOUND || s->client.stream)
+        if (s->slot != slot || s->direction != ENGINE_INBOUND || s->tunnelled)
             continue;
         COUNT(e, plaintext_refused);
         session_end(e, s, FLAG_LR, true, true);

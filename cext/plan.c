@@ -18,6 +18,7 @@ void target_unref(struct engine *e, struct target *target)
     if (--target->refs > 0)
         return;
     name_unref(e, target->peer);
+    name_unref(e, target->node);
     free(target);
 }
 
@@ -93,17 +94,24 @@ static struct target *target_new(struct engine *e, const struct engine_endpoint 
     target->slot = endpoint->slot;
     target->load.weight = endpoint->weight;
     balance_start(&target->load, e->config.default_rtt_ms * (double)NS_PER_MS, e->now);
-    if (!is_said(endpoint->peer) || (target->peer = name_get(e, endpoint->peer)))
+    bool fine = !is_said(endpoint->peer) || (target->peer = name_get(e, endpoint->peer));
+    if (fine && (!is_said(endpoint->node) || (target->node = name_get(e, endpoint->node))))
         return target;
+    name_unref(e, target->peer);
     free(target);
     return NULL;
 }
 
+static bool is_name(const struct name *name, const char *text)
+{
+    return strcmp(name ? name->text : "", text ? text : "") == 0;
+}
+
 static bool is_target(const struct target *target, const struct engine_endpoint *endpoint)
 {
-    const char *peer = target->peer ? target->peer->text : "";
     return target->id == endpoint->id && target->address.port == endpoint->port && target->slot == endpoint->slot &&
-           memcmp(target->address.ip, endpoint->address, 16) == 0 && strcmp(peer, endpoint->peer ? endpoint->peer : "") == 0;
+           memcmp(target->address.ip, endpoint->address, 16) == 0 && is_name(target->peer, endpoint->peer) &&
+           is_name(target->node, endpoint->node);
 }
 
 /* The old plan's target for this endpoint, searched from where the one before it was found: lists change little. */

@@ -285,7 +285,7 @@ static enum admission judge_request(struct engine *e, struct session *s, const s
 static bool is_hopeless(const struct session *s, const struct policies *p, struct authz_facts facts)
 {
     facts.known = AUTHZ_PASSED;
-    return s->client.stream && !authz_check(&p->authz, &facts, 0).allowed;
+    return s->tunnelled && !authz_check(&p->authz, &facts, 0).allowed;
 }
 
 enum admission policies_admit(struct engine *e, struct session *s)

@@ -179,6 +179,8 @@ void session_end(struct engine *e, struct session *s, enum flag flag, bool reset
         struct series_key key = key_of(s, flag);
         series_record(stats_series(e->stats, &key), e->now - s->began_ns);
     }
+    if (s->arrival)
+        carry_answer(e, s, s->refusal ? s->refusal : 503);
     leg_close(e, &s->client, reset_client);
     dial_leave(e, s, reset_server);
     if (s->plan)

@@ -77,7 +77,7 @@ static void go_on(struct engine *e, struct session *s)
 /* How long to wait for the client's first bytes before anything is dialled; 0: not at all, the server may speak first. */
 static uint32_t patience_ms(const struct engine *e, const struct session *s)
 {
-    if (s->decided || s->client.ended || s->client.stream) /* who comes by tunnel waits for the server to be there */
+    if (s->decided || s->client.ended || s->tunnelled) /* who comes by tunnel waits for the server to be there */
         return 0;
     if (s->plan->protocol == ENGINE_HTTP)
         return e->config.detect_timeout_ms;
@@ -228,6 +228,26 @@ int session_start_stream(struct engine *e, struct stream *st, uint32_t slot, con
         return -errno;
     stream_hold(st, &s->client);
     s->tunnelled = true;
+    s->identity = name_ref(identity);
+    s->source = source_identity(e, peer->ip) == identity ? source_of(e, peer->ip) : 0;
+    begin(e, s);
+    return 0;
+}
+
+int session_start_arrival(struct engine *e, int fd, const struct engine_arrival *from, const struct endpoint_address *peer,
+                          struct name *identity)
+{
+    struct endpoint_address asked = {.port = from->port};
+    memcpy(asked.ip, from->address, sizeof asked.ip);
+    struct session *s = admit(e, from->slot, ENGINE_INBOUND, peer, &asked);
+    if (!s) {
+        int error = errno;
+        turn_away(fd);
+        return -error;
+    }
+    s->client.watch.fd = fd;
+    s->tunnelled = true;
+    s->arrival = from->job;
     s->identity = name_ref(identity);
     s->source = source_identity(e, peer->ip) == identity ? source_of(e, peer->ip) : 0;
     begin(e, s);

@@ -129,6 +129,11 @@
     X(path_rewritten, 0) \
     X(path_ambiguous, 0) \
     X(rulings_dropped, 0) \
+    X(carry_asked, 0) \
+    X(carry_by_hbone, 0) \
+    X(carry_refused, 0) \
+    X(carry_timeout, 0) \
+    X(carry_arrived, 0) \
     X(connections, 1) \
     X(tunnels, 1) \
     X(handshakes, 1) \

@@ -15,7 +15,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 
 import uvloop
@@ -31,9 +31,11 @@ from mesh.credentials import Credentials
 from mesh.enrolment import Enrolment
 from mesh.forward.fleet import Fleet
 from mesh.forward.messages import Limits, Welcome
+from mesh.forward.quic.desk import Desk
 from mesh.forward.supervisor import Supervisor
+from mesh.identity.keeper import Audiences
 from mesh.kube.api.publication import ApiBoard
-from mesh.model import Ruling, Snapshot
+from mesh.model import Ruling, Snapshot, Transport
 from mesh.node_routes import NodeRoutes
 from mesh.observe import admin, identity_admin
 from mesh.observe.observer import Observer
@@ -47,6 +49,7 @@ log = logging.getLogger("seine.agent")
 FIRST_BEAT_SECONDS = 5.0  # a worker needs 0.3 s; one that cannot start must not keep pods out for ever
 DOOR_SECONDS = 1.0  # closed to workers after an accept that failed
 FILES_MIN = 512  # 60 for itself, 3 for each pod, some for whoever asks; `seine check` wants many more for workers
+Serve = Callable[[Channel, int], Coroutine[None, None, None]]
 OBSERVE_SECONDS = 5.0  # counters are filed under the names of their time: a pod's name changes no faster
 
 
@@ -85,11 +88,13 @@ class Agent:
         self.config, self.kernel = config, kernel
         self.factory = SocketFactory()
         self.fleet = Fleet(welcome(config), self.factory.sockets, self._sign, kernel.heartbeat_fd, self._told)
-        self.credentials = Credentials(config, self.fleet)
+        self.desk = Desk(config.node, config.run_dir, config.worker_uid, config.drain_seconds, self._sign)
+        self.credentials = Credentials(config, Audiences(self.fleet, self.desk))
         self.supervisor = Supervisor(
             *(config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic),
             starts=config.external_workers is Switch.DISABLED,
         )
+        self.supervisor.take(self.desk)
         self.enrolment = Enrolment(config, kernel, self.factory, self.fleet, self.credentials.certified)
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
         self.source, board = open_source(config)
@@ -101,6 +106,7 @@ class Agent:
             self.source,
             self.routes,
             self.credentials,
+            self.desk,
         )
         self.observer = Observer(self.report.look, self.report.series)
         self.found: Snapshot | None = None  # what the source said last
@@ -114,7 +120,7 @@ class Agent:
         await self.factory.start(self.kernel.cgroup)
         self.credentials.note(self.config.run_dir / "identity")
         server = await self._serve()
-        with self._meet_workers():
+        with self._meet("agent.sock", self._serve_worker), self._meet("quic.sock", self.desk.converse):
             await self.supervisor.adopt()
             duties = [self.supervisor.run, self._follow, self._reconcile, self.watch.run, self._observe]
             duties += [self.announcement.run, self.routes.run, self.credentials.keeper.run]
@@ -129,6 +135,7 @@ class Agent:
         await self.factory.close()
         self.places.close()
         self.observer.close()
+        self.desk.close()
         log.info("the agent ends; the workers serve on, `seine clean --node %s` would end them", self.config.node)
 
     async def _serve(self) -> Server:
@@ -191,6 +198,7 @@ class Agent:
         snapshot = self.places.located(found)
         await self.credentials.want(snapshot)
         await self.enrolment.apply(snapshot)
+        self._tell_quic(snapshot)
         self.routes.see(snapshot.hosts)
         self.report.see(snapshot)
         self.found, self.snapshot = found, snapshot
@@ -202,15 +210,24 @@ class Agent:
             if self.found is not None:
                 self.snapshot = self.places.located(self.found)
                 await self.enrolment.apply(self.snapshot)
+                self._tell_quic(self.snapshot)
 
     async def _observe(self) -> None:
         while True:
             await asyncio.sleep(OBSERVE_SECONDS)
             await self.observer.observe()
 
+    def _tell_quic(self, snapshot: Snapshot) -> None:
+        """Whether somebody reaches somebody by QUIC, and who is here to be reached."""
+        asked = {self.config.transport, *(node.transport for node in snapshot.nodes if node.workloads)}
+        self.desk.want(Transport.QUIC in asked)
+        here = ((self.enrolment.identity(member), member.pod) for member in self.enrolment.members.values())
+        self.desk.set_here({address: name for name, pod in here if name for address in pod.workload.addresses})
+
     @contextlib.contextmanager
-    def _meet_workers(self) -> Iterator[None]:
-        path = self.config.run_dir / "agent.sock"
+    def _meet(self, name: str, serve: Serve) -> Iterator[None]:
+        """Processes of the workers' uid find us at this socket."""
+        path = self.config.run_dir / name
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(path))
@@ -219,7 +236,7 @@ class Agent:
             listener.listen(64)
             listener.setblocking(False)
             conversations: set[asyncio.Task[None]] = set()
-            self._open_door(listener, conversations)
+            self._open_door(listener, serve, conversations)
             try:
                 yield
             finally:
@@ -227,28 +244,30 @@ class Agent:
                 for conversation in conversations:
                     conversation.cancel()
 
-    def _open_door(self, listener: socket.socket, conversations: set[asyncio.Task[None]]) -> None:
+    def _open_door(self, listener: socket.socket, serve: Serve, conversations: set[asyncio.Task[None]]) -> None:
         if listener.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener, conversations)
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener, serve, conversations)
 
-    def _accept(self, listener: socket.socket, conversations: set[asyncio.Task[None]]) -> None:
+    def _accept(self, listener: socket.socket, serve: Serve, conversations: set[asyncio.Task[None]]) -> None:
         try:
             sock, _ = listener.accept()
         except OSError as error:  # no descriptor is free: the worker waits at the door, and so do we
             log.error("a worker cannot come in: %s", error.strerror)
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener.fileno())
-            loop.call_later(DOOR_SECONDS, self._open_door, listener, conversations)
+            loop.call_later(DOOR_SECONDS, self._open_door, listener, serve, conversations)
             return
         pid, uid = peer(sock)
         if uid != self.config.worker_uid:
             log.warning("a process of uid %d knocked at the workers' door and was turned away", uid)
             sock.close()
             return
-        stats = lambda worker: rundir.open_stats(self.config.run_dir, worker)  # noqa: E731
-        task = asyncio.get_running_loop().create_task(self.fleet.converse(Channel(sock), stats, pid))
+        task = asyncio.get_running_loop().create_task(serve(Channel(sock), pid))
         conversations.add(task)
         task.add_done_callback(conversations.discard)
+
+    async def _serve_worker(self, channel: Channel, pid: int) -> None:
+        await self.fleet.converse(channel, lambda worker: rundir.open_stats(self.config.run_dir, worker), pid)
 
 
 def run(config: AgentConfig) -> None:

@@ -42,6 +42,7 @@ class Announcement:
         """`ready`: the source was applied once; before that nobody is a member, and nobody was taken out."""
         self._node, self._enrolment, self._watch, self._ready = config.node, enrolment, watch, ready
         self.board = board
+        self._transport = config.transport
         self._record = config.run_dir / "published"
         self.said: MeshNode | None = None  # by this agent
         self._before: frozenset[str] | None = None  # uids that the others know; None: not asked yet
@@ -75,7 +76,8 @@ class Announcement:
             self._before = frozenset(each.uid for each in former.workloads) if former else frozenset()
         members = [member for member in self._enrolment.members.values() if self._enrolment.identity(member)]
         proven = {member.pod.workload.uid for member in members if self._watch.proven(member)}
-        current = compile_mesh_node(self._node, (member.pod for member in members), proven, self._before)
+        pods = (member.pod for member in members)
+        current = compile_mesh_node(self._node, pods, proven, self._before, self._transport)
         if current == self.said and board.stands():
             return
         await board.say(current)

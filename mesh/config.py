@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 from urllib.parse import urlsplit
 
-from mesh.model import Mtls
+from mesh.model import Mtls, Transport
 
 OUTBOUND_PORT = 15001  # Istio's numbers, because firewalls and operators know them
 INBOUND_PORT = 15006
+TUNNEL_PORT = 15008
 CANARY_PORT = 15021  # Istio's readiness port
 CANARY_ADDRESSES = ("240.0.0.1", "100::5e1e")  # class E and the discard prefix (RFC 6666): no host ever answers there
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -171,6 +172,11 @@ class AgentConfig:
     )
     settle_seconds: float = setting(
         10.0, "s", "each step of a root's rotation comes so long after nothing stands in its way any more", 0.1, 3600
+    )
+    transport: Transport = setting(
+        Transport.HBONE,
+        "hbone or quic",
+        "how others shall reach us; quic where the way loses packets, else it is slower",
     )
     local_tunnel: Switch = setting(
         Switch.DISABLED, "enabled or disabled", "between two pods of a node the kernel proves who they are, in memory"

@@ -316,6 +316,7 @@ class PlanEndpoint(Value):
     weight: int = 1
     peer: str = ""  # who must answer there, as a SPIFFE id; then it goes by tunnel and by nothing else. Empty: as it is
     transport: Transport = Transport.HBONE
+    node: str = ""  # IP:PORT of its node's QUIC process; only where that is the transport
 
 
 class Plan(Value):

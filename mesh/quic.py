@@ -13,11 +13,13 @@ import gc
 import logging
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from mesh.aio.channel import ChannelClosed
+from mesh.aio.duties import run_until
 from mesh.aio.privileges import drop_privileges
 from mesh.aio.process import hold_lock, knock
 from mesh.forward.quic.credentials import NodeCredentials
@@ -50,13 +52,8 @@ async def main(agent_socket: Path, uid: int) -> None:
     drop_privileges(uid)
     gc.freeze()  # what was imported stays: no collection looks at it again
     node = Node(NodeCredentials(prove, Unproven, time.time))
-    loop = asyncio.get_running_loop()
-    tasks = {loop.create_task(duty) for duty in (serve(node, agent_socket), node.tend(), node.report())}
-    loop.add_signal_handler(signal.SIGTERM, node.drain)
-    drained = loop.create_task(node.drained.wait())
-    done, _ = await asyncio.wait({*tasks, drained}, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, node.drain)
+    await run_until(node.drained, [partial(serve, node, agent_socket), node.tend, node.report])
     node.close()
 
 

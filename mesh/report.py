@@ -20,6 +20,7 @@ from mesh.credentials import Credentials
 from mesh.enrolment import Enrolment, Member
 from mesh.forward.engine import StatsError, bucket_bounds_us, read_counters, read_policies, read_series
 from mesh.forward.fleet import Fleet
+from mesh.forward.quic.desk import Desk
 from mesh.forward.supervisor import Supervisor, Worker
 from mesh.model import Authorization, FailMode, Mtls, Pod, PodState, Ruling, Series, Snapshot
 from mesh.node_routes import NodeRoutes
@@ -48,10 +49,11 @@ class Report:
         source: Source,
         routes: NodeRoutes,
         credentials: Credentials,
+        desk: Desk,
     ) -> None:
         self._config, self._kernel, self._fleet = config, kernel, fleet
         self._supervisor, self._enrolment, self._watch, self._announcement = supervisor, enrolment, watch, announcement
-        self._routes, self._credentials = routes, credentials
+        self._routes, self._credentials, self._desk = routes, credentials, desk
         self._started = time.monotonic()
         self._source_of_all = source
         self._rulings = Rulings()
@@ -112,6 +114,7 @@ class Report:
             ),
             announced=self._announced(),
             identity=self._credentials.shown(),
+            quic=self._quic(),
             routing=status.RoutingStatus(
                 mode=self._config.node_routing,
                 neighbours=self._routes.neighbours,
@@ -133,6 +136,22 @@ class Report:
                 kind: status.KindStatus(lists=lists, failures=failures)
                 for kind, (lists, failures) in self._source_of_all.counts.items()
             },
+        )
+
+    def _quic(self) -> status.QuicStatus:
+        desk = self._desk
+        return status.QuicStatus(
+            wanted=desk.wanted,
+            pid=desk.member.pid if desk.member else 0,
+            up=desk.member is not None,
+            restarts=desk.restarts,
+            counts=desk.counts,
+            levels=desk.levels,
+            ways=tuple(
+                status.QuicWay(node=each.node, way=each.way, reason=each.reason, seconds=each.seconds)
+                for each in desk.ways
+            ),
+            problem=desk.problem,
         )
 
     def _announced(self) -> status.AnnouncedStatus:

@@ -19,6 +19,7 @@ from mesh.aio.privileges import drop_privileges
 from mesh.aio.process import hold_lock, knock
 from mesh.forward import messages
 from mesh.forward.carrier import Carrier
+from mesh.forward.quic.caller import DOOR, Caller
 from mesh.observe.logs import to_stream
 
 log = logging.getLogger("seine.worker")
@@ -43,12 +44,16 @@ async def serve(carrier: Carrier, agent_socket: Path) -> None:
 async def main(worker: int, agent_socket: Path, uid: int) -> None:
     drop_privileges(uid)
     carrier = Carrier(worker)
+    quic = Caller(agent_socket.with_name(DOOR), worker, carrier.arrived)
+    carrier.open_quic = quic.open
     serving = asyncio.create_task(serve(carrier, agent_socket))
+    asking = asyncio.create_task(quic.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, carrier.drain)
     drained = asyncio.create_task(carrier.drained.wait())
-    await asyncio.wait({serving, drained}, return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        serving.result()
+    await asyncio.wait({serving, asking, drained}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (serving, asking):
+        if task.done():
+            task.result()
     carrier.close()
 
 

@@ -133,6 +133,22 @@ def identity_lines(document: StatusDocument) -> list[Text]:
     return lines + [Text(problem, style="bold red") for problem in sorted(problems)]
 
 
+def quic_lines(document: StatusDocument) -> list[Text]:
+    """One line where somebody asks for QUIC, and another for each node that is reached by HBONE instead."""
+    quic = document.quic
+    if not (quic.wanted or quic.up or quic.problem):
+        return []
+    levels = quic.levels
+    now = f"{many(levels.get('connections', 0), 'connection')}, {many(levels.get('streams', 0), 'stream')}"
+    text = f"QUIC: {now}" if quic.up else "QUIC: its process is not up, all goes by HBONE"
+    lines = [Text(text, style="dim" if quic.up else "yellow")]
+    for way in quic.ways:
+        if way.way != "quic":
+            again = f", tried again in {duration(way.seconds)}" if way.seconds else ""
+            lines.append(Text(f"{way.node} by HBONE: {way.reason}{again}", style="yellow"))
+    return lines + ([Text(quic.problem, style="bold red")] if quic.problem else [])
+
+
 def state(pod: PodStatus) -> Text:
     words = f"{pod.state} {pod.bypassing}" if pod.state is PodState.BYPASSING else str(pod.state)
     return Text(words, style=_STATE_STYLE.get(pod.state, ""))
@@ -209,6 +225,7 @@ def screen(now: StatusDocument, before: StatusDocument | None = None) -> Rendera
         *shortcut_lines(now),
         *peers_lines(now),
         *identity_lines(now),
+        *quic_lines(now),
     ]
     sections = [
         Fitted(pods_table(now.pods), SPARE_OF_PODS) if now.pods else Text(NO_PODS),

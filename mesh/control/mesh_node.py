@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from mesh.model import MeshNode, Mtls, Pod
+from mesh.model import MeshNode, Mtls, Pod, Transport
 
 
-def compile_mesh_node(node: str, pods: Iterable[Pod], proven: Collection[str], before: Collection[str]) -> MeshNode:
+def compile_mesh_node(
+    node: str, pods: Iterable[Pod], proven: Collection[str], before: Collection[str], transport: Transport
+) -> MeshNode:
     """`pods`: the enrolled ones that have an identity; `proven`, `before` (listed until now): workload uids."""
     listed = [
         pod.workload
         for pod in pods
         if pod.mtls is not Mtls.DISABLED and (pod.workload.uid in proven or pod.workload.uid in before)
     ]
-    return MeshNode(name=node, workloads=tuple(sorted(listed, key=lambda workload: workload.uid)))
+    workloads = tuple(sorted(listed, key=lambda workload: workload.uid))
+    return MeshNode(name=node, workloads=workloads, transport=transport)

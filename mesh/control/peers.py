@@ -2,7 +2,8 @@
 
 A workload is known by its uid, never by its address: addresses are given to somebody else within seconds. Who is
 listed is reached by tunnel or not at all, however old the list may be, because the alternative would be plaintext
-that nobody asked for; who is not listed is reached as without a mesh.
+that nobody asked for; who is not listed is reached as without a mesh. QUIC goes to a node and not to a pod: where the
+node's own address is not known (its Node object says it) the way is HBONE.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from mesh.config import TUNNEL_PORT
 from mesh.model import Mtls, Snapshot, Transport
 
 
 class Peer(NamedTuple):
     identity: str  # SPIFFE id
     transport: Transport
+    node: str = ""  # IP:PORT of its node, for QUIC alone
 
 
 def compile_peers(
@@ -23,12 +26,19 @@ def compile_peers(
 ) -> dict[str, Peer]:
     """By workload uid. `slots`: of this node's enrolled pods; `local_tunnel`: they are peers too."""
     peers: dict[str, Peer] = {}
+    addresses = {host.name: host.addresses[0] for host in snapshot.hosts if host.addresses}
     for node in snapshot.nodes:
+        address = addresses.get(node.name, "") if node.transport is Transport.QUIC else ""
+        way = (Transport.QUIC, _port(address)) if address else (Transport.HBONE, "")
         for workload in node.workloads:
             if workload.uid not in slots:
-                peers.setdefault(workload.uid, Peer(workload.identity(trust_domain), node.transport))
+                peers.setdefault(workload.uid, Peer(workload.identity(trust_domain), *way))
     if local_tunnel:
         for pod in snapshot.pods:
             if pod.workload.uid in slots and pod.mtls is not Mtls.DISABLED:
                 peers[pod.workload.uid] = Peer(pod.workload.identity(trust_domain), Transport.HBONE)
     return peers
+
+
+def _port(address: str) -> str:
+    return f"[{address}]:{TUNNEL_PORT}" if ":" in address else f"{address}:{TUNNEL_PORT}"

@@ -120,7 +120,7 @@ class _Compiler:
 
     def _endpoint(self, endpoint: Endpoint) -> PlanEndpoint:
         uid, here = uid_of(endpoint, self._pods), pod_of(endpoint, self._pods) is not None
-        identity, transport = self._peer(uid)
+        identity, transport, node = self._peer(uid)
         return PlanEndpoint(
             id=stable_id("workload", uid) if uid else stable_id("address", endpoint.address),
             address=endpoint.address,
@@ -129,6 +129,7 @@ class _Compiler:
             weight=endpoint.weight,
             peer=identity,
             transport=transport,
+            node=node,
         )
 
     def _peer(self, uid: str) -> Peer:
@@ -160,6 +161,8 @@ class _Compiler:
         self, address: str, port: int, workload: Workload, service: int = 0, protocol: Protocol = Protocol.DETECT
     ) -> Plan:
         slot = self._slots.get(workload.uid, -1)
-        identity, transport = self._peer(workload.uid)
-        itself = PlanEndpoint(id=workload.id, address=address, port=port, slot=slot, peer=identity, transport=transport)
+        identity, transport, node = self._peer(workload.uid)
+        itself = PlanEndpoint(
+            id=workload.id, address=address, port=port, slot=slot, peer=identity, transport=transport, node=node
+        )
         return Plan(address=address, port=port, service=service, protocol=protocol, endpoints=(itself,))

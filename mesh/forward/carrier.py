@@ -10,18 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
+from itertools import count as counter
 
 from mesh.aio.channel import Channel, ChannelClosed
 from mesh.forward import messages as say
 from mesh.forward.engine import (
+    Arrived,
     Engine,
     EngineConfig,
+    NeedCarrier,
     NeedPlan,
     NeedSignature,
     NeedSockets,
     RulingsReady,
     TunnelRefused,
 )
+from mesh.forward.quic.address import format_address, parse_address
+from mesh.forward.quic.messages import Opening, Status
 from mesh.model import Authorization, Direction, Plan
 
 log = logging.getLogger("seine.worker")
@@ -29,9 +35,18 @@ DRAIN_CHECK_SECONDS = 0.2
 LEVELS_SECONDS = 2.0
 
 
+Opened = Callable[[int, str, int], None]  # status, reason, descriptor
+
+
 class Carrier:
+    """`open_quic` asks the QUIC process for a connection; the answer comes now or later."""
+
     def __init__(self, worker: int) -> None:
         self.worker = worker
+        self.open_quic: Callable[[Opening, Opened], None] = _no_quic
+        self._arrivals: dict[int, Callable[[int], None]] = {}  # job -> how to answer
+        self._arrival_jobs = counter(1)
+        self._slots: dict[str, int] = {}  # by address
         self.drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._engine: Engine | None = None
@@ -129,6 +144,8 @@ class Carrier:
     def _add_pod(self, message: say.AddPod, listeners: list[int]) -> None:
         slot = message.slot
         self._named_pods.add(slot)
+        self._forget_addresses(slot)
+        self._slots.update(dict.fromkeys(message.addresses, slot))
         known = self._pods.get(slot)
         if known is not None and known[0] != message.cookie:
             self._remove_pod(slot, close_connections=True)
@@ -153,10 +170,14 @@ class Carrier:
     def _remove_pod(self, slot: int, close_connections: bool) -> None:
         self._named_pods.discard(slot)
         self._policies.pop(slot, None)
+        self._forget_addresses(slot)
         if self._pods.pop(slot, None) is not None:
             self.engine.remove_pod(slot, close_connections)
         for key in [key for key in self._wanted if key[0] == slot]:
             del self._wanted[key]
+
+    def _forget_addresses(self, slot: int) -> None:
+        self._slots = {address: other for address, other in self._slots.items() if other != slot}
 
     def _set_plans(self, plans: tuple[Plan, ...]) -> None:
         for plan in plans:
@@ -230,6 +251,10 @@ class Carrier:
                 case NeedSignature(job=job, identity=identity, content=content):
                     if not self._say(say.Sign(job=job, identity=identity, content=content)):
                         self._engine.signed(job, b"")
+                case NeedCarrier():
+                    self._ask_quic(event)
+                case Arrived(job=job, status=status):
+                    self._arrivals.pop(job)(status)
                 case TunnelRefused():
                     log.warning("%s", sentence_of(event))
                 case RulingsReady():
@@ -237,6 +262,42 @@ class Carrier:
                 case NeedPlan(connection=connection, address=address, port=port):
                     if not self._say(say.NeedPlan(connection=connection, address=address, port=port)):
                         self._engine.no_plan(connection)
+
+    def _ask_quic(self, need: NeedCarrier) -> None:
+        def opened(status: int, reason: str, fd: int) -> None:
+            if self._engine is None:
+                _close_all([fd] if fd >= 0 else [])
+                return
+            self._engine.carried(need.connection, need.job, fd, status)
+            self._react()
+
+        opening = Opening(
+            source=need.source,
+            target=need.target,
+            destination=format_address(*need.destination),
+            client=format_address(*need.client),
+            node=need.node,
+        )
+        self._loop.call_soon(self.open_quic, opening, opened)  # not within the pump: the answer may come at once
+
+    def arrived(self, opening: Opening, fd: int, answer: Callable[[int], None]) -> None:
+        """The QUIC process hands over what another node asks of a pod here."""
+        destination, node = parse_address(opening.destination), parse_address(opening.node)
+        slot = self._slots.get(destination[0]) if destination else None
+        if self._engine is None or destination is None or node is None or slot is None:
+            os.close(fd)
+            answer(Status.UNREACHABLE)
+            return
+        job = next(self._arrival_jobs)
+        self._arrivals[job] = answer
+        client = parse_address(opening.client) or node
+        try:
+            self._engine.arrive(fd, job, slot, opening.source, destination, client, node[0])
+        except OSError as error:
+            log.warning("%s", error)
+            if (unanswered := self._arrivals.pop(job, None)) is not None:
+                unanswered(Status.UNREACHABLE)
+        self._react()
 
     def _want(self, slot: int, family: int, count: int) -> None:
         if (slot, family) not in self._wanted:
@@ -289,6 +350,10 @@ def sentence_of(refused: TunnelRefused) -> str:
         f"slot {refused.slot}: no tunnel {way} {refused.address} port {refused.port}: {refused.reason}; "
         "`seine identity` shows who we are and whom we believe"
     )
+
+
+def _no_quic(opening: Opening, opened: Opened) -> None:
+    opened(Status.BY_HBONE, "this worker has no way to the QUIC process", -1)
 
 
 def _close_all(descriptors: list[int]) -> None:

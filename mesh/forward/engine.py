@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -155,6 +155,25 @@ class NeedSignature(NamedTuple):
     content: bytes
 
 
+class NeedCarrier(NamedTuple):
+    """A connection to another node that a carrier may take: answer with `carried`. Addresses are IP and port."""
+
+    connection: int
+    job: int
+    source: str  # SPIFFE ids
+    target: str
+    node: str
+    destination: tuple[str, int]
+    client: tuple[str, int]
+
+
+class Arrived(NamedTuple):
+    """What became of an arrival: HBONE's status, 200 when its application is there."""
+
+    job: int
+    status: int
+
+
 class TunnelRefused(NamedTuple):
     """The handshake of a tunnel failed, for this reason; to be logged. At most one a second of each reason."""
 
@@ -169,7 +188,7 @@ class RulingsReady(NamedTuple):
     """Take them with `rulings`."""
 
 
-Event = NeedPlan | NeedSockets | NeedSignature | TunnelRefused | RulingsReady
+Event = NeedPlan | NeedSockets | NeedSignature | NeedCarrier | Arrived | TunnelRefused | RulingsReady
 
 
 class ConnectionInfo(NamedTuple):
@@ -276,6 +295,7 @@ class Engine:
         self._engine = lib.engine_new(ffi.new("struct engine_config *", values), stats_fd, heartbeat_fd, worker)
         if self._engine == ffi.NULL:
             raise OSError(ffi.errno, f"the engine does not start: {os.strerror(ffi.errno)}")
+        self._to_carry = ffi.new("struct engine_opening *")
         self._to_sign = ffi.new("const char **"), ffi.new("const uint8_t **")
         self._events = ffi.new("struct engine_event[]", EVENTS_PER_PUMP)
         self.fd: int = lib.engine_fd(self._engine)
@@ -286,7 +306,9 @@ class Engine:
         return [event for i in range(count) if (event := self._event(self._events[i])) is not None]
 
     def _event(self, event: Any) -> Event | None:
-        """None: a handshake that is over by now."""
+        """None: a handshake that is over by now, or a connection."""
+        if event.kind == lib.ENGINE_NEED_CARRIER:
+            return self._need_carrier(event.connection, event.missing)
         if event.kind != lib.ENGINE_NEED_SIGNATURE:
             return _event(event)
         identity, content = self._to_sign
@@ -295,6 +317,52 @@ class Engine:
             return None
         name = ffi.string(identity[0]).decode("ascii", "replace")
         return NeedSignature(event.connection, name, bytes(content[0][i] for i in range(length)))
+
+    def _need_carrier(self, connection: int, job: int) -> NeedCarrier | None:
+        asked = self._to_carry
+        if not lib.engine_to_carry(self._engine, connection, job, asked):
+            return None
+        return NeedCarrier(
+            connection,
+            job,
+            source=ffi.string(asked.source).decode(),
+            target=ffi.string(asked.target).decode(),
+            node=ffi.string(asked.node).decode(),
+            destination=(unpack_address(bytes(asked.destination)), asked.destination_port),
+            client=(unpack_address(bytes(asked.client)), asked.client_port),
+        )
+
+    def carried(self, connection: int, job: int, fd: int, status: int) -> None:
+        """The answer to NeedCarrier: 200 and a connected socket, 421 for "by HBONE", or as HBONE refuses."""
+        lib.engine_carried(self._engine, connection, job, fd, status)
+
+    def arrive(
+        self,
+        fd: int,
+        job: int,
+        slot: int,
+        identity: str,
+        destination: tuple[str, int],
+        client: tuple[str, int],
+        node: str,
+    ) -> None:
+        """A connected socket of somebody who has proven that identity; `Arrived` tells what became of it.
+
+        `client`: as the other node says; `node`: its address, which counts where the former is not of that identity.
+        """
+        name = ffi.new("char[]", identity.encode())
+        value = {
+            "job": job,
+            "identity": name,
+            "slot": slot,
+            "address": pack_address(destination[0]),
+            "port": destination[1],
+            "client": pack_address(client[0]),
+            "client_port": client[1],
+            "node": pack_address(node),
+        }
+        result = lib.engine_arrive(self._engine, fd, ffi.new("struct engine_arrival *", value))
+        _checked(result, f"arrival at {destination[0]}:{destination[1]}")
 
     def set_limits(self, limits: Limits) -> None:
         """For what begins from now on."""
@@ -397,9 +465,10 @@ class Engine:
         return [_ruling(found[i]) for i in range(count)]
 
     def set_plan(self, plan: Plan) -> None:
-        peers = {each.peer: ffi.new("char[]", each.peer.encode()) for each in plan.endpoints}
+        texts = {text for each in plan.endpoints for text in (each.peer, each.node)}
+        kept = {text: ffi.new("char[]", text.encode()) for text in texts}
         host = ffi.new("char[]", plan.host.encode())
-        endpoints = ffi.new("struct engine_endpoint[]", [_endpoint(each, peers[each.peer]) for each in plan.endpoints])
+        endpoints = ffi.new("struct engine_endpoint[]", [_endpoint(each, kept) for each in plan.endpoints])
         value = {
             "address": pack_address(plan.address),
             "port": plan.port,
@@ -448,6 +517,8 @@ def _event(event: Any) -> Event:
         return RulingsReady()
     if event.kind == lib.ENGINE_NEED_SOCKETS:
         return NeedSockets(event.slot, event.family, event.missing)
+    if event.kind == lib.ENGINE_ARRIVED:
+        return Arrived(event.connection, event.reason)
     address = unpack_address(bytes(event.address))
     if event.kind == lib.ENGINE_TUNNEL_REFUSED:
         reason = ffi.string(lib.engine_tls_reason(event.reason)).decode()
@@ -475,13 +546,14 @@ def _ruling(ruling: Any) -> Ruling:
     )
 
 
-def _endpoint(endpoint: PlanEndpoint, peer: object) -> dict[str, object]:
+def _endpoint(endpoint: PlanEndpoint, kept: Mapping[str, object]) -> dict[str, object]:
     return {
         "id": endpoint.id,
         "address": pack_address(endpoint.address),
         "port": endpoint.port,
         "slot": endpoint.slot,
-        "peer": peer,
+        "peer": kept[endpoint.peer],
+        "node": kept[endpoint.node],
         "weight": endpoint.weight,
     }
 

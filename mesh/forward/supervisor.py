@@ -1,7 +1,7 @@
-"""Workers are kept alive: started, watched by their heartbeat, killed when they hang, replaced when they die.
+"""Workers, and whoever else serves beside them, are kept alive: started, watched for a sign of life, killed when they
+hang, replaced when they die.
 
-A worker is a session of its own: it outlives the agent, and the next agent adopts it. Its lock file tells so: the
-descriptor with the lock is inherited by the worker and held by nobody else, thus locked means alive (flock(2)).
+Each is a session of its own: it outlives the agent, and the next agent adopts it, which its lock tells (`programs`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
+from mesh.aio.channel import Channel
+from mesh.forward import programs
 from mesh.forward.fleet import Fleet
+from mesh.forward.programs import Program
 
 log = logging.getLogger("seine.agent")
 CHECK_SECONDS = 0.25
@@ -39,18 +42,51 @@ DEAD_NS = 3_000_000_000  # the hooks' limit (design section 6)
 START_SECONDS_MAX = 10.0  # from exec to hello; 0.3 s on an idle machine
 
 
-class Worker:
-    """One worker number over its successive processes."""
+class Present(Protocol):
+    """A process that is connected."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def channel(self) -> Channel: ...
+
+
+class Charge:
+    """A program that is kept alive, over successive processes."""
+
+    def __init__(self, program: Program, silent_checks_max: int = HUNG_CHECKS) -> None:
+        self.program, self.silent_checks_max = program, silent_checks_max
+        self.wanted = True  # else it is not started again
         self.starts = 0
         self.restarts = 0
         self.started_at = 0.0
         self.next_start = 0.0
-        self.beat = 0
+        self.last_beat = 0
         self.silent_checks = 0
         self.process: subprocess.Popen[bytes] | None = None
+
+    def present(self) -> Present | None:
+        """None: nobody is connected."""
+        raise NotImplementedError
+
+    def beat(self) -> int:
+        """Changes while it lives."""
+        raise NotImplementedError
+
+
+class Worker(Charge):
+    def __init__(self, number: int, run_dir: Path, fleet: Fleet, cells: mmap.mmap) -> None:
+        super().__init__(programs.worker(run_dir, number))
+        self.number = number
+        self._fleet, self._cells = fleet, cells
+
+    def present(self) -> Present | None:
+        return self._fleet.members.get(self.number)
+
+    def beat(self) -> int:
+        """When, by the monotonic clock in nanoseconds; 0: never."""
+        return int(struct.unpack_from("Q", self._cells, 8 * (1 + self.number))[0])
 
 
 class Supervisor:
@@ -64,121 +100,99 @@ class Supervisor:
         clock: Callable[[], float],
         starts: bool = True,
     ) -> None:
-        """`starts`: False where somebody else starts the workers (mesh.launcher); then they lock their own files."""
-        self._run_dir, self._starts = run_dir, starts
+        """`starts`: False where somebody else starts them (mesh.launcher), who is offered their locks."""
+        self._starts = starts
         self._uid = uid
-        self._fleet = fleet
         self._clock = clock
         self._cells = mmap.mmap(heartbeat_fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
-        self.workers = [Worker(number) for number in range(count)]
-        if not starts:
-            for number in range(count):
-                offer_lock(run_dir, number, uid)
+        self.workers = [Worker(number, run_dir, fleet, self._cells) for number in range(count)]
+        self._charges: list[Charge] = [*self.workers]
+
+    def take(self, charge: Charge) -> None:
+        """Keep somebody alive who is no worker."""
+        self._charges.append(charge)
 
     async def run(self) -> None:
         """Watch for ever."""
         while True:
-            for worker in self.workers:
-                self._check(worker)
+            for charge in self._charges:
+                self._check(charge)
             await asyncio.sleep(CHECK_SECONDS)
 
     async def adopt(self) -> None:
-        """Wait for the workers of a former agent; end those that do not answer, for they hold listeners."""
+        """Wait for those of a former agent; end who does not answer, for they hold listeners."""
         deadline = self._clock() + ADOPT_SECONDS
         while (silent := self._silent()) and self._clock() < deadline:
             await asyncio.sleep(CHECK_SECONDS / 5)
-        for number in silent if self._starts else ():  # else their launcher's, which alone knows their processes
-            self._kill(number, "it lives and does not answer")
+        for charge in silent if self._starts else ():  # else their launcher's, which alone knows their processes
+            self._kill(charge, "it lives and does not answer")
         while self._silent() and self._clock() < deadline + ADOPT_SECONDS:
             await asyncio.sleep(CHECK_SECONDS / 5)
 
-    def _silent(self) -> set[int]:
-        return {w.number for w in self.workers if w.number not in self._fleet.members and self._is_alive(w.number)}
+    def _silent(self) -> list[Charge]:
+        return [charge for charge in self._charges if charge.present() is None and charge.program.is_alive()]
 
     # --- watching
 
-    def _check(self, worker: Worker) -> None:
-        if worker.process is not None and worker.process.poll() is not None:
-            worker.process = None
-        member = self._fleet.members.get(worker.number)
-        if member is None:
-            self._start_if_dead(worker)
-        elif self._hangs(worker):
-            self._kill(worker.number, "no heartbeat for a second")
-            member.channel.close()
+    def _check(self, charge: Charge) -> None:
+        if charge.process is not None and charge.process.poll() is not None:
+            charge.process = None
+        if not self._starts:
+            charge.program.offer(self._uid if charge.wanted else 0)
+        present = charge.present()
+        if present is None:
+            self._start_if_dead(charge)
+        elif self._hangs(charge):
+            self._kill(charge, f"no sign of life for {charge.silent_checks_max * CHECK_SECONDS:.0f} s")
+            present.channel.close()
 
-    def _hangs(self, worker: Worker) -> bool:
+    def _hangs(self, charge: Charge) -> bool:
         """Counts checks without a beat, not seconds: a suspended machine or a late agent condemns nobody."""
-        beat = struct.unpack_from("Q", self._cells, 8 * (1 + worker.number))[0]
-        worker.silent_checks = worker.silent_checks + 1 if beat == worker.beat else 0
-        worker.beat = beat
-        return worker.silent_checks >= HUNG_CHECKS
+        beat = charge.beat()
+        charge.silent_checks = charge.silent_checks + 1 if beat == charge.last_beat else 0
+        charge.last_beat = beat
+        return charge.silent_checks >= charge.silent_checks_max
 
-    def _start_if_dead(self, worker: Worker) -> None:
+    def _start_if_dead(self, charge: Charge) -> None:
         now = self._clock()
-        if not self._starts or now < worker.next_start:
+        if not self._starts or now < charge.next_start or not charge.wanted:
             return
-        if (lock := self._lock(worker.number)) is None:
-            if now - worker.started_at > START_SECONDS_MAX:
-                self._kill(worker.number, "it never said hello")
+        if (lock := charge.program.take()) is None:
+            if now - charge.started_at > START_SECONDS_MAX:
+                self._kill(charge, "it never said hello")
             return
-        if worker.starts and now - worker.started_at > STEADY_SECONDS:
-            worker.starts = 1
-        worker.restarts += bool(worker.started_at)
-        worker.starts += 1
-        worker.started_at = now
-        worker.silent_checks = 0
-        worker.next_start = now + RESTART_SECONDS[min(worker.starts, len(RESTART_SECONDS) - 1)]
-        worker.process = self._start(worker.number, lock)
+        if charge.starts and now - charge.started_at > STEADY_SECONDS:
+            charge.starts = 1
+        charge.restarts += bool(charge.started_at)
+        charge.starts += 1
+        charge.started_at = now
+        charge.silent_checks = 0
+        charge.next_start = now + RESTART_SECONDS[min(charge.starts, len(RESTART_SECONDS) - 1)]
+        charge.process = self._start(charge, lock)
 
-    def _start(self, number: int, lock: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "mesh.worker", "--worker", str(number), "--uid", str(self._uid)]
-        command += ["--agent-socket", str(self._run_dir / "agent.sock"), "--lock", str(lock)]
-        try:
-            process = subprocess.Popen(command, start_new_session=True, pass_fds=[lock], stdin=subprocess.DEVNULL)
-        finally:
-            os.close(lock)
-        log.info("worker %d started as process %d", number, process.pid)
+    def _start(self, charge: Charge, lock: int) -> subprocess.Popen[bytes]:
+        process = charge.program.start(lock, self._uid, outlives_us=True)
+        log.info("%s started as process %d", charge.program.name, process.pid)
         return process
 
-    # --- locks and ends
+    # --- ends
 
-    def _is_alive(self, number: int) -> bool:
-        lock = self._lock(number)
-        if lock is not None:
-            os.close(lock)
-        return lock is None
-
-    def _lock(self, number: int) -> int | None:
-        """The descriptor with the worker's lock, or None while a living worker holds it."""
-        fd = os.open(lock_path(self._run_dir, number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        return fd
-
-    def _kill(self, number: int, why: str) -> None:
-        member = self._fleet.members.get(number)
-        pid = member.pid if member else self._read_pid(number)
-        if pid is None:
+    def _kill(self, charge: Charge, why: str) -> None:
+        present = charge.present()
+        pid = present.pid if present else read_pid(charge.program.lock)
+        if not pid:  # 0 would be ourselves
             return
-        log.error("worker %d (process %d) is killed: %s", number, pid, why)
+        log.error("%s (process %d) is killed: %s", charge.program.name, pid, why)
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it died between the look and the kill: what was wanted
 
-    def _read_pid(self, number: int) -> int | None:
-        """The pid of a worker that holds its lock, which it wrote there as its first act."""
-        return read_pid(lock_path(self._run_dir, number))
-
     # --- answers
 
     def beat_age(self, number: int) -> float:
         """Seconds since a worker's last heartbeat; 0 before its first."""
-        beat = struct.unpack_from("Q", self._cells, 8 * (1 + number))[0]
+        beat = self.workers[number].beat()
         return max(0.0, (time.monotonic_ns() - beat) / 1e9) if beat else 0.0
 
     async def first_beat(self, seconds: float) -> bool:
@@ -194,17 +208,6 @@ class Supervisor:
         return bool(beat) and time.monotonic_ns() - beat <= DEAD_NS
 
 
-def lock_path(run_dir: Path, number: int) -> Path:
-    return run_dir / f"worker-{number}.lock"
-
-
-def offer_lock(run_dir: Path, number: int, uid: int) -> None:
-    """A lock file that a worker of that uid, which may make no file here, can hold by itself."""
-    fd = os.open(lock_path(run_dir, number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.fchown(fd, uid, uid)
-    os.close(fd)
-
-
 def read_pid(path: Path) -> int | None:
     try:
         return int(path.read_text())
@@ -213,9 +216,9 @@ def read_pid(path: Path) -> int | None:
 
 
 def end_workers(run_dir: Path) -> list[int]:
-    """End the workers of a node that has no agent any more, and wait for it; their process ids. For `seine clean`."""
+    """End what an agent that is gone has left running, and wait for it; the process ids. For `seine clean`."""
     ended = []
-    for path in sorted(run_dir.glob("worker-*.lock")):
+    for path in sorted([*run_dir.glob("worker-*.lock"), *run_dir.glob(programs.QUIC_LOCK)]):
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

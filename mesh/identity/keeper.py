@@ -28,11 +28,26 @@ _TRUST = ""  # the task that asks whom to believe, among those that are named by
 
 
 class Audience(Protocol):
-    """Who is told of changes: the workers."""
+    """Who is told of changes: the workers, and the QUIC process."""
 
     def set_trust(self, domain: str, roots: tuple[bytes, ...], denied: tuple[str, ...]) -> None: ...
 
     def set_identities(self, chains: Mapping[str, tuple[bytes, ...]]) -> None: ...
+
+
+class Audiences:
+    """Several as one."""
+
+    def __init__(self, *each: Audience) -> None:
+        self._each = each
+
+    def set_trust(self, domain: str, roots: tuple[bytes, ...], denied: tuple[str, ...]) -> None:
+        for audience in self._each:
+            audience.set_trust(domain, roots, denied)
+
+    def set_identities(self, chains: Mapping[str, tuple[bytes, ...]]) -> None:
+        for audience in self._each:
+            audience.set_identities(chains)
 
 
 class Keeper:

@@ -124,6 +124,16 @@ PEER_WORKLOADS = Family("seine_peer_workloads", "gauge", "Pods that another node
 ANNOUNCED = Family("seine_announced_workloads", "gauge", "Pods of this node that the other nodes are told of.")
 CAPTURE = Family("seine_capture_events_total", "counter", "What the kernel hooks did, by reason.", (*POD, "reason"))
 STOCK = Family("seine_socket_stock", "gauge", "Unconnected sockets that workers hold.", (*POD, "family"))
+QUIC_UP = Family("seine_quic_up", "gauge", "1 while the QUIC process is connected. No series where nobody asks for it.")
+QUIC_RESTARTS = Family("seine_quic_restarts_total", "counter", "QUIC processes that had to be replaced.")
+QUIC_NOW = Family("seine_quic_open", "gauge", "Connections to other nodes, streams on them, workers.", ("what",))
+QUIC_EVENTS = Family(
+    "seine_quic_events_total",
+    "counter",
+    "What the QUIC process did or met, and why: handshakes, streams, bytes, refusals, fallbacks, datagrams dropped.",
+    ("what", "why"),
+)
+QUIC_WAY = Family("seine_quic_way", "gauge", "1 while a node is reached by QUIC, 0 while by HBONE instead.", ("node",))
 WORKER_UP = Family("seine_worker_up", "gauge", "1 while the worker is connected and its heart beats.", ("worker",))
 WORKER_RESTARTS = Family("seine_worker_restarts_total", "counter", "Workers that had to be replaced.", ("worker",))
 WORKER_HEARTBEAT = Family("seine_worker_heartbeat_age_seconds", "gauge", "Since its last heartbeat.", ("worker",))

@@ -9,7 +9,7 @@ from functools import partial
 from mesh.model import PodState
 from mesh.node.routing import Standing
 from mesh.observe import families as f
-from mesh.observe import identity_metrics
+from mesh.observe import identity_metrics, quic_metrics
 from mesh.observe.exposition import Offer, Samples, plain
 from mesh.observe.shortcut import others, use
 from mesh.observe.status import PodStatus, StatusDocument, WorkerStatus
@@ -97,6 +97,7 @@ def offers(document: StatusDocument) -> Iterator[Offer]:
     yield f.ANNOUNCED, plain(lambda: [((), document.announced.workloads)])
     yield from _routing(document)
     yield from identity_metrics.offers(document)
+    yield from quic_metrics.offers(document)
     yield f.SOURCE_AGE, plain(lambda: [((), document.source.age_seconds)])
     yield f.SOURCE_UNCHANGED, plain(lambda: [((), document.source.unchanged_seconds)])
     yield f.SOURCE_WARNINGS, plain(lambda: [((), len(document.source.warnings))])

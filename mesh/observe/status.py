@@ -129,6 +129,28 @@ class RoutingStatus(Value, frozen=True):
     problem: str = ""  # a sentence: why none are kept at all
 
 
+class QuicWay(Value, frozen=True):
+    """Another node that is, or was, reached by QUIC."""
+
+    node: str  # IP:PORT
+    way: str = "quic"  # or hbone, for now
+    reason: str = ""  # why by HBONE
+    seconds: float = 0.0  # until QUIC is tried again
+
+
+class QuicStatus(Value, frozen=True):
+    """The process that tunnels over UDP."""
+
+    wanted: bool = False  # some MeshNode asks for it
+    pid: int = 0
+    up: bool = False
+    restarts: int = 0
+    counts: dict[str, int] = msgspec.field(default_factory=dict)  # "what" or "what/why", only growing
+    levels: dict[str, int] = msgspec.field(default_factory=dict)  # of this moment
+    ways: tuple[QuicWay, ...] = ()
+    problem: str = ""  # a sentence: why it cannot serve
+
+
 class CertificateStatus(Value, frozen=True):
     """Of one identity that a pod of this node needs. Without a serial number there is none."""
 
@@ -207,6 +229,7 @@ class StatusDocument(Value, frozen=True):
     announced: AnnouncedStatus = AnnouncedStatus()
     identity: IdentityStatus = IdentityStatus()
     routing: RoutingStatus = RoutingStatus()
+    quic: QuicStatus = QuicStatus()
     latency_bounds_us: tuple[int, ...] = ()
 
 

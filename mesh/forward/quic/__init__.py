@@ -10,6 +10,7 @@
     pipe         one stream and the local connection that it carries
     local        pairs of loopback connections for workers
     connect      HBONE's words as fields of HTTP/3
+    address      IP:PORT as text
     http3        CONNECT over HTTP/3: bytes in, events and bytes out
     endpoint     the UDP port: whose connection a datagram is, and when each one sends
     gate         whether somebody unknown may begin one: decided here
@@ -23,6 +24,7 @@
     wire         the UDP socket, in batches
     datagrams    datagrams as bytes: whose, what, how many of a batch
     caller       a worker's side of the process
+    desk         the agent's side of it
 
-aioquic and what it brings (34 MiB) is imported by this process alone: caller, messages and fallback do without.
+aioquic and what it brings (34 MiB) is imported by this process alone: caller, desk, messages and address do without.
 """

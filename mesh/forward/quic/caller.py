@@ -22,6 +22,7 @@ from mesh.forward.quic import messages as say
 from mesh.forward.quic.messages import Opening, Status
 
 log = logging.getLogger("seine.worker")
+DOOR = "tunnels.sock"  # beside the agent's
 RETRY_SECONDS = 0.5
 
 Done = Callable[[int, str, int], None]  # status, reason, descriptor (-1: none), which is the caller's

@@ -6,15 +6,17 @@ pod that the tunnel was made to (its identity is what the server has proven); 50
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 
+from mesh.config import INBOUND_PORT, OUTBOUND_PORT, TUNNEL_PORT
+from mesh.forward.quic.address import format_address, parse_address
 from mesh.forward.quic.http3 import Fields
 from mesh.forward.quic.messages import Opening, Status
 
-OWN_PORTS = frozenset((15001, 15006, 15008))  # of the mesh itself in each pod: nobody tunnels there
-_ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]{2,45})\]|([0-9.]{7,15})):([0-9]{1,5})")
+OWN_PORTS = frozenset(
+    (OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT)
+)  # of the mesh itself in each pod: nobody tunnels there
 _FORWARDED = re.compile(r'for="([^"]{1,64})"', re.IGNORECASE)
 
 
@@ -24,23 +26,6 @@ class BadRequest(Exception):
     def __init__(self, status: Status, reason: str, sentence: str) -> None:
         super().__init__(sentence)
         self.status, self.reason = status, reason
-
-
-def parse_address(text: str) -> tuple[str, int] | None:
-    """IP in canonical form and port."""
-    if (match := _ADDRESS.fullmatch(text)) is None:
-        return None
-    try:
-        ip, port = ipaddress.ip_address(match[1] or match[2]), int(match[3])
-    except ValueError:
-        return None
-    if bool(match[1]) != (ip.version == 6) or not 0 < port < 65536 or getattr(ip, "ipv4_mapped", None):
-        return None
-    return str(ip), port
-
-
-def format_address(ip: str, port: int) -> str:
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
 def request_fields(opening: Opening) -> Fields:

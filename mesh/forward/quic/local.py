@@ -10,9 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 
-BUFFER_BYTES = (
-    256 << 10
-)  # of each socket and direction: what a worker that does not read can hold of ours in the kernel
+BUFFER_BYTES = 256 << 10  # of each socket and direction: what a worker that does not read can hold in the kernel
 CONNECT_SECONDS = 0.05  # only strangers who fill the backlog can make it last
 STRANGERS_MAX = 64  # in one go: else the connection is refused
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)

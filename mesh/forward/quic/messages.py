@@ -33,8 +33,7 @@ class Status(IntEnum):
 class HelloQuic(Message, frozen=True):
     """First word of the process, also after a reconnect. Descriptor: its UDP socket, if it has one."""
 
-    pid: int
-    serving: bool  # it has its sockets
+    reset_key: bytes = b""  # with which it is serving; empty: it has no sockets yet
 
 
 class WelcomeQuic(Message, frozen=True):

@@ -77,6 +77,7 @@ class Node:
         self._counts: Counter[str] = Counter()
         self._channel: Channel | None = None
         self._here: dict[str, str] = {}
+        self._reset_key = b""
         self._drain_seconds = 0.0
         self._draining: asyncio.Task[None] | None = None
         self.parts: Parts | None = None
@@ -88,7 +89,7 @@ class Node:
         self._channel = channel
         self._signer.meet(self._say)
         udp = [self.parts.wire.sock.fileno()] if self.parts else []
-        self._say(say.HelloQuic(pid=os.getpid(), serving=self.parts is not None), udp)
+        self._say(say.HelloQuic(reset_key=self._reset_key), udp)
 
     def part(self) -> None:
         self._channel = None
@@ -126,6 +127,7 @@ class Node:
             for fd in descriptors:
                 os.close(fd)
             return
+        self._reset_key = welcome.reset_key
         udp, door = (socket.socket(fileno=fd) for fd in descriptors)
         limits = self._limits if self._limits is not LIMITS else _sized(welcome.datagram_bytes)
         self.parts = Parts(udp, door, self._credentials, self._signer, self._counts, welcome.reset_key, limits)

@@ -19,7 +19,8 @@ from time import monotonic
 from msgspec.structs import replace
 
 from mesh.forward.quic import fallback
-from mesh.forward.quic.connect import parse_address, request_fields
+from mesh.forward.quic.address import parse_address
+from mesh.forward.quic.connect import request_fields
 from mesh.forward.quic.connection import Limits
 from mesh.forward.quic.credentials import NodeCredentials
 from mesh.forward.quic.endpoint import Endpoint

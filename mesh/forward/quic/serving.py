@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from mesh.forward.quic.connect import BadRequest, format_address, judge
+from mesh.forward.quic.address import format_address
+from mesh.forward.quic.connect import BadRequest, judge
 from mesh.forward.quic.http3 import Fields
 from mesh.forward.quic.local import Pairs
 from mesh.forward.quic.messages import Opening, Status

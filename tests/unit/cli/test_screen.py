@@ -10,6 +10,7 @@ from mesh.cli.screen import (
     identity_lines,
     nodes_screen,
     peers_lines,
+    quic_lines,
     routing_lines,
     screen,
     shares,
@@ -23,6 +24,8 @@ from mesh.observe.status import (
     EndpointStatus,
     PeerStatus,
     PodStatus,
+    QuicStatus,
+    QuicWay,
     RoutingStatus,
     ShortcutStatus,
     SourceStatus,
@@ -189,3 +192,21 @@ def test_identities_are_one_line_and_another_for_each_thing_that_is_wrong() -> N
     ]
     missing = document(identity=identity(certificates=identity().certificates[:1], roots=()))
     assert str(identity_lines(missing)[0]) == "0 of 1 certificate from no root"
+
+
+def test_quic_has_a_line_where_it_is_asked_for_and_one_per_node_that_goes_by_hbone() -> None:
+    assert quic_lines(document()) == []
+    ways = (
+        QuicWay(node="192.0.2.1:15008"),
+        QuicWay(node="192.0.2.2:15008", way="hbone", reason="it did not answer over UDP", seconds=40),
+    )
+    quic = QuicStatus(wanted=True, up=True, levels={"connections": 2, "streams": 1}, ways=ways)
+    assert [line.plain for line in quic_lines(document(quic=quic))] == [
+        "QUIC: 2 connections, 1 stream",
+        "192.0.2.2:15008 by HBONE: it did not answer over UDP, tried again in 40s",
+    ]
+    away = QuicStatus(wanted=True, problem="UDP port 15008 cannot be had")
+    assert [line.plain for line in quic_lines(document(quic=away))] == [
+        "QUIC: its process is not up, all goes by HBONE",
+        "UDP port 15008 cannot be had",
+    ]

@@ -1,13 +1,13 @@
 """What a node says of itself: who comes in, who stays, who goes."""
 
 from mesh.control import compile_mesh_node
-from mesh.model import Mtls, Pod
+from mesh.model import Mtls, Pod, Transport
 from tests.kit.builders import pod
 
 
 def listed(*pods: Pod, proven: str = "", before: str = "") -> str:
-    uids = [{f"uid-{name}" for name in names} for names in (proven, before)]
-    return "".join(each.name for each in compile_mesh_node("n1", pods, *uids).workloads)
+    came, were = ({f"uid-{name}" for name in names} for names in (proven, before))
+    return "".join(each.name for each in compile_mesh_node("n1", pods, came, were, Transport.HBONE).workloads)
 
 
 def test_a_pod_comes_in_with_the_proof_of_its_capture():
@@ -27,5 +27,5 @@ def test_a_pod_that_accepts_no_tunnel_is_not_listed_and_one_that_became_so_no_mo
 
 def test_it_is_said_whole_and_under_the_nodes_name():
     mine = pod("a", "10.0.0.1", "fd00::1")
-    found = compile_mesh_node("n1", [mine], {"uid-a"}, ())
-    assert (found.name, found.workloads) == ("n1", (mine.workload,))
+    found = compile_mesh_node("n1", [mine], {"uid-a"}, (), Transport.QUIC)
+    assert (found.name, found.workloads, found.transport) == ("n1", (mine.workload,), Transport.QUIC)

@@ -1,7 +1,7 @@
 """Who is reached by tunnel, and as whom."""
 
 from mesh.control import Peer, compile_peers
-from mesh.model import Mtls, Transport
+from mesh.model import Host, Mtls, Transport
 from tests.kit.builders import mesh_node, pod, snapshot, workload
 
 WEB = "spiffe://example.org/ns/shop/sa/web"
@@ -9,8 +9,9 @@ WEB = "spiffe://example.org/ns/shop/sa/web"
 
 def test_a_peer_has_the_identity_and_the_transport_that_its_node_lists():
     listed = workload("web", "10.1.0.1", namespace="shop", service_account="web")
-    given = snapshot(nodes=(mesh_node("n1", listed, transport=Transport.QUIC),))
-    assert compile_peers(given, {}, "example.org") == {"uid-web": Peer(WEB, Transport.QUIC)}
+    hosts = (Host(name="n1", addresses=("192.0.2.1",)),)
+    given = snapshot(nodes=(mesh_node("n1", listed, transport=Transport.QUIC),), hosts=hosts)
+    assert compile_peers(given, {}, "example.org") == {"uid-web": Peer(WEB, Transport.QUIC, "192.0.2.1:15008")}
 
 
 def test_of_two_nodes_that_list_one_workload_the_first_is_believed():
@@ -26,3 +27,16 @@ def test_our_own_pods_are_peers_only_when_it_is_switched_on_and_only_those_that_
     slots = {"uid-a": 0, "uid-b": 1}
     assert compile_peers(given, slots, "x") == {}
     assert compile_peers(given, slots, "x", local_tunnel=True).keys() == {"uid-a"}
+
+
+def test_quic_needs_the_address_of_the_node_and_is_hbone_where_nobody_knows_it():
+    listed = workload("web", "10.1.0.1")
+    nodes = (mesh_node("n1", listed, transport=Transport.QUIC),)
+    for addresses, transport, node in (
+        (("192.0.2.1", "fd00::1"), Transport.QUIC, "192.0.2.1:15008"),
+        (("fd00::1",), Transport.QUIC, "[fd00::1]:15008"),
+        ((), Transport.HBONE, ""),
+    ):
+        hosts = (Host(name="n1", addresses=addresses), Host(name="n2", addresses=("192.0.2.2",)))
+        found = compile_peers(snapshot(nodes=nodes, hosts=hosts), {}, "x")["uid-web"]
+        assert (found.transport, found.node) == (transport, node)

@@ -8,6 +8,7 @@ from mesh.control.select import addressed
 from mesh.model import (
     Balancer,
     Endpoint,
+    Host,
     MeshNode,
     Mtls,
     Plan,
@@ -187,6 +188,7 @@ def test_whom_another_node_lists_goes_by_tunnel_by_its_vip_and_by_its_address():
         pod("a", "10.0.0.1"),
         workload("c", "10.0.1.3"),
         nodes=(mesh_node("n1", far, transport=Transport.QUIC),),
+        hosts=(Host(name="n1", addresses=("192.0.2.1",)),),
     )
     plans = planned(given_, {"uid-a": 7})
     identity = "spiffe://cluster.local/ns/default/sa/web"
@@ -196,6 +198,7 @@ def test_whom_another_node_lists_goes_by_tunnel_by_its_vip_and_by_its_address():
     for port in (8080, 0):
         (only,) = plans["10.0.1.2", port].endpoints
         assert (only.peer, only.transport, only.slot, only.id) == (identity, Transport.QUIC, -1, far.id)
+        assert only.node == "192.0.2.1:15008"
     assert plans["10.0.1.3", 0].endpoints[0].peer == ""
 
 

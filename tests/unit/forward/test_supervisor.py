@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from mesh.forward import programs
 from mesh.forward.fleet import Fleet, Member
-from mesh.forward.supervisor import HUNG_CHECKS, Supervisor, Worker, end_workers, lock_path
+from mesh.forward.supervisor import HUNG_CHECKS, Charge, Supervisor, Worker, end_workers
 from tests.kit.clock import FakeClock
 
 
@@ -29,21 +30,21 @@ class FakeChannel:
 class Bench(Supervisor):
     """A supervisor that notes whom it would start and kill."""
 
-    def __init__(self, run_dir: Path, clock: FakeClock) -> None:
+    def __init__(self, run_dir: Path, clock: FakeClock, starts: bool = True) -> None:
         self.heartbeat = os.memfd_create("heartbeat")
         os.ftruncate(self.heartbeat, mmap.PAGESIZE)
         self.fleet = Fleet(None, None, None, self.heartbeat)  # type: ignore[arg-type]
-        super().__init__(run_dir, 2, 65532, self.fleet, self.heartbeat, clock)
-        self.started: list[int] = []
-        self.killed: list[int] = []
+        super().__init__(run_dir, 2, 65532, self.fleet, self.heartbeat, clock, starts)
+        self.started: list[str] = []
+        self.killed: list[str] = []
 
-    def _start(self, number: int, lock: int) -> subprocess.Popen[bytes]:
-        self.started.append(number)
+    def _start(self, charge: Charge, lock: int) -> subprocess.Popen[bytes]:
+        self.started.append(charge.program.name)
         os.close(lock)
         return None  # type: ignore[return-value]
 
-    def _kill(self, number: int, why: str) -> None:
-        self.killed.append(number)
+    def _kill(self, charge: Charge, why: str) -> None:
+        self.killed.append(charge.program.name)
 
     def join(self, number: int) -> FakeChannel:
         channel = FakeChannel()
@@ -78,7 +79,7 @@ def test_a_worker_that_is_not_there_is_started_and_then_ever_later(bench: Bench,
 
 
 def test_a_living_worker_that_has_not_come_back_yet_is_not_started_twice(bench: Bench, tmp_path: Path) -> None:
-    with lock_path(tmp_path, 0).open("w") as file:
+    with programs.worker(tmp_path, 0).lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         bench._clock.now = 1.0  # type: ignore[attr-defined]
         bench.check(0)
@@ -95,7 +96,7 @@ def test_a_worker_that_beats_lives_and_one_that_stops_is_killed_once_it_was_sile
         bench.check(0)
     assert bench.killed == []
     bench.check(0)
-    assert bench.killed == [0]
+    assert bench.killed == ["worker 0"]
     assert channel.closed
 
 
@@ -109,6 +110,25 @@ def test_a_machine_that_slept_condemns_nobody(bench: Bench) -> None:
     assert bench.killed == []
 
 
+def test_who_is_not_wanted_any_more_is_not_started_again(bench: Bench) -> None:
+    bench.workers[0].wanted = False
+    bench.check(0)
+    assert bench.started == []
+    bench.workers[0].wanted = True
+    bench.check(0)
+    assert bench.started == ["worker 0"]
+
+
+def test_where_somebody_else_starts_them_he_is_offered_the_locks_of_who_is_wanted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeClock(100.0), starts=False)
+    lock = bench.workers[0].program.lock
+    bench.check(0)
+    assert (lock.stat().st_uid, bench.started) == (65532, [])
+    bench.workers[0].wanted = False
+    bench.check(0)
+    assert lock.stat().st_uid == 0
+
+
 def test_beating_is_what_the_hooks_take_for_life(bench: Bench) -> None:
     assert not bench.beating()
     os.pwrite(bench.heartbeat, struct.pack("Q", time.monotonic_ns()), 0)
@@ -118,12 +138,13 @@ def test_beating_is_what_the_hooks_take_for_life(bench: Bench) -> None:
 
 
 def test_clean_ends_exactly_the_processes_that_hold_the_locks(tmp_path: Path) -> None:
-    path = lock_path(tmp_path, 0)
+    path = programs.worker(tmp_path, 0).lock
     program = "import fcntl,os,sys,time\nf=open(sys.argv[1],'w')\nfcntl.flock(f,fcntl.LOCK_EX)\n"
     program += "f.write(str(os.getpid()))\nf.flush()\nprint(flush=True)\ntime.sleep(60)\n"
     with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        lock_path(tmp_path, 1).write_text(f"{os.getpid()}\n")  # stale: nobody holds it, so nobody is ended
+        programs.worker(tmp_path, 1).lock.write_text(f"{os.getpid()}\n")  # stale: nobody holds it, so nobody is ended
+        programs.quic(tmp_path).lock.write_text(f"{os.getpid()}\n")
         assert end_workers(tmp_path) == [process.pid]
         assert process.wait(5) == -signal.SIGKILL

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from mesh.observe import families as f
 from mesh.observe import node_metrics, traffic_metrics
 from mesh.observe.exposition import Offer, render
+from mesh.observe.status import QuicStatus
 from mesh.observe.traffic import Traffic
 from tests.unit.observe.values import BOUNDS_US, WEB_2, document, names, opaque, series
 
@@ -22,7 +23,9 @@ def offers(istio: bool = True) -> list[Offer]:
     seen = [series(), series(endpoint=WEB_2, code=503, flag="UC", count=1, histogram=(0, 0, 0, 1)), opaque()]
     seen.append(series(endpoint=0, code=0, count=1, opened=2, closed=1))
     traffic.observe({0: seen, 1: [series()]}, names(), 0)
-    return list(chain(traffic_metrics.offers(traffic, BOUNDS_US), node_metrics.offers(document())))
+    return list(
+        chain(traffic_metrics.offers(traffic, BOUNDS_US), node_metrics.offers(document(quic=QuicStatus(wanted=True))))
+    )
 
 
 def samples(text: bytes) -> dict[Key, float]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.forward.quic.connect import BadRequest, answer_fields, judge, parse_address, read_status, request_fields
+from mesh.forward.quic.connect import BadRequest, answer_fields, judge, read_status, request_fields
 from mesh.forward.quic.http3 import Fields
 from mesh.forward.quic.messages import Opening
 
@@ -64,11 +64,6 @@ def test_what_is_refused(request_: Fields, status: int, reason: str) -> None:
     with pytest.raises(BadRequest) as refusal:
         judge(request_, A, B, NODE, HERE)
     assert (refusal.value.status, refusal.value.reason) == (status, reason)
-
-
-def test_addresses_have_one_spelling() -> None:
-    assert parse_address("[FD00:0::1]:80") == ("fd00::1", 80)
-    assert parse_address("[::ffff:10.2.0.1]:80") is None
 
 
 @pytest.mark.parametrize(("answer", "status"), [(answer_fields(200), 200), ([], 0), ([(b":status", b"2x0")], 0)])
