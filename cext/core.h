@@ -191,6 +191,7 @@ struct dial {
     uint8_t count;
     uint8_t state;
     bool by_hbone; /* no carrier goes to the target now */
+    bool stale;   /* was sent to a tunnel that took no more, once */
     bool secured; /* by tunnel; of the last one tried, for the accounts */
 };
 

@@ -96,20 +96,24 @@ static void drop_contexts(struct credential *c)
 }
 
 /* Without trust yet there is nothing to do and nothing wrong. */
-static int build(struct engine *e, struct credential *c)
+static int build(struct engine *e, struct credential *c, const uint8_t *der, uint32_t bytes)
 {
-    drop_contexts(c);
+    SSL_CTX *made[2] = {NULL, NULL};
     if (!e->trust)
         return 0;
-    STACK_OF(X509) *chain = certificates_of(c->chain, c->chain_bytes);
+    STACK_OF(X509) *chain = certificates_of(der, bytes);
     for (int role = 0; chain && role < 2; role++)
-        c->contexts[role] = context_new(c, chain, e->trust, role == 1);
+        made[role] = context_new(c, chain, e->trust, role == 1);
     sk_X509_pop_free(chain, X509_free);
-    if (c->contexts[0] && c->contexts[1])
-        return 0;
-    drop_contexts(c);
     ERR_clear_error(); /* the queue is the thread's, and others look into it */
-    return -EINVAL;
+    if (!made[0] || !made[1]) { /* what was good stays */
+        SSL_CTX_free(made[0]);
+        SSL_CTX_free(made[1]);
+        return -EINVAL;
+    }
+    drop_contexts(c);
+    memcpy(c->contexts, made, sizeof made);
+    return 0;
 }
 
 /* ---- identities ---- */
@@ -154,21 +158,21 @@ static struct credential *credential_new(struct engine *e, const char *name)
 
 int engine_set_identity(engine *e, const char *name, const uint8_t *chain, uint32_t bytes)
 {
-    struct credential *c = find(e, name);
+    struct credential *known = find(e, name), *c = known ? known : credential_new(e, name);
     uint8_t *copy = malloc(bytes ? bytes : 1);
-    if (!copy || (!c && !(c = credential_new(e, name)))) {
+    int result = c && copy ? build(e, c, chain, bytes) : -ENOMEM;
+    if (result < 0) {
         free(copy);
-        return -ENOMEM;
+        if (c && !known)
+            credential_free(e, c);
+        return result;
     }
     memcpy(copy, chain, bytes);
     free(c->chain);
     c->chain = copy;
     c->chain_bytes = bytes;
     e->trust_version++;
-    int result = build(e, c);
-    if (result < 0)
-        credential_free(e, c);
-    return result;
+    return 0;
 }
 
 void engine_remove_identity(engine *e, const char *name)
@@ -211,6 +215,15 @@ static struct trust *trust_new(const char *domain, const uint8_t *roots, uint32_
     return NULL;
 }
 
+/* By another trust; one that cannot be made so is of no use any more. */
+static int rebuild(struct engine *e, struct credential *c)
+{
+    int result = build(e, c, c->chain, c->chain_bytes);
+    if (result < 0)
+        drop_contexts(c);
+    return result;
+}
+
 int engine_set_trust(engine *e, const char *domain, const uint8_t *roots, uint32_t bytes, const char *const *denied,
                      uint32_t denied_count)
 {
@@ -223,7 +236,7 @@ int engine_set_trust(engine *e, const char *domain, const uint8_t *roots, uint32
     e->trust_version++;
     int result = 0;
     for (struct list *at = e->credentials.next; at != &e->credentials; at = at->next)
-        result |= build(e, container_of(at, struct credential, all));
+        result |= rebuild(e, container_of(at, struct credential, all));
     tunnels_judge(e);
     engine_finish(e);
     return result;

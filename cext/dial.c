@@ -332,6 +332,12 @@ static void dial_failed(struct engine *e, struct session *s, int error)
         dial_denied(e, s);
         return;
     }
+    if (error == ESTALE && !s->dial.stale) { /* its tunnel has said goodbye: the same endpoint, by another one */
+        s->dial.stale = true;
+        s->dial.count--;
+        dial_again(e, s);
+        return;
+    }
     dial_observe_failure(e, s);
     switch (error) {
     case ECONNREFUSED:

@@ -231,7 +231,7 @@ int engine_set_identity(engine *, const char *name, const uint8_t *chain, uint32
 void engine_remove_identity(engine *, const char *name);
 
 /* Whom to believe: our trust domain, the roots' certificates as DER one after the other, and who is denied all the same
- * (SPIFFE ids, serial numbers in lower-case hexadecimal without leading zeros); tunnels of those end. -EINVAL: not certificates. */
+ * (SPIFFE ids, serial numbers in lower-case hexadecimal, two digits for each byte); tunnels of those end. -EINVAL: not certificates. */
 int engine_set_trust(engine *, const char *domain, const uint8_t *roots, uint32_t bytes, const char *const *denied,
                      uint32_t denied_count);
 

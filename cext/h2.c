@@ -139,7 +139,7 @@ static int error_of(uint32_t code)
 {
     switch (code) {
     case NGHTTP2_NO_ERROR: return ECONNRESET; /* where it was not expected */
-    case NGHTTP2_REFUSED_STREAM: return ECONNREFUSED;
+    case NGHTTP2_REFUSED_STREAM: return ESTALE; /* it was never looked at: another connection may have it */
     case NGHTTP2_ENHANCE_YOUR_CALM: return ENOBUFS;
     default: return ECONNRESET;
     }
@@ -273,11 +273,6 @@ int h2_feed(struct h2 *h2, const uint8_t *bytes, size_t length)
     return got < 0 ? -EPROTO : 0;
 }
 
-bool h2_is_leaving(const struct h2 *h2)
-{
-    return h2->went_away || h2->abused;
-}
-
 bool h2_wants_to_pack(const struct h2 *h2)
 {
     return nghttp2_session_want_write(h2->session);
@@ -336,7 +331,22 @@ void h2_ping(struct h2 *h2)
 
 void h2_goodbye(struct h2 *h2)
 {
+    if (h2->went_away)
+        return;
     h2->went_away = true;
+    if (!h2->use->server) { /* nobody opens streams to us */
+        h2_last_word(h2);
+        return;
+    }
+    nghttp2_submit_shutdown_notice(h2->session);
+    h2->use->wake(h2->engine, h2);
+}
+
+void h2_last_word(struct h2 *h2)
+{
+    if (h2->said_goodbye)
+        return;
+    h2->said_goodbye = true;
     nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h2->session),
                           NGHTTP2_NO_ERROR, NULL, 0);
     h2->use->wake(h2->engine, h2);

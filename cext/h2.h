@@ -35,6 +35,7 @@ struct h2 {
     uint8_t *to;             /* while packing */
     uint32_t room, packed;
     bool went_away;          /* either side has said that no new streams are welcome */
+    bool said_goodbye;       /* we, and which of the streams under way are the last */
     bool abused;             /* the peer resets too much: no more of it */
 };
 
@@ -46,7 +47,6 @@ int h2_feed(struct h2 *, const uint8_t *, size_t);
 
 /* Frames into `to`, at most `room` bytes; answers how many, < 0: broken. */
 ssize_t h2_pack(struct h2 *, uint8_t *to, uint32_t room);
-bool h2_is_leaving(const struct h2 *); /* we or the peer said so */
 bool h2_wants_to_pack(const struct h2 *);
 
 /* A request of ours, with a body to come; < 0: it cannot be made. */
@@ -56,7 +56,9 @@ void h2_respond(struct stream *, uint16_t status, bool body);
 
 uint32_t h2_streams_max(const struct h2 *); /* that the peer allows */
 void h2_ping(struct h2 *);
-void h2_goodbye(struct h2 *); /* no new streams; those under way go on */
+/* No new streams; those under way go on, and those on their way to us too, until the last word (RFC 9113 6.8). */
+void h2_goodbye(struct h2 *);
+void h2_last_word(struct h2 *); /* a round trip after it, at least */
 void h2_sweep(struct h2 *, uint64_t older_ns); /* resets streams that were left before that and are not over */
 
 /* For stream.c. */

@@ -196,6 +196,20 @@ static struct endpoint_address client_of(const struct engine *e, const struct tu
     return t->remote;
 }
 
+/* Who it is must be who is at that address, as far as we know who that is. */
+static bool is_out_of_place(const struct engine *e, const struct tunnel *t)
+{
+    const struct name *there = source_identity(e, t->remote.ip);
+    return there && there != tunnel_peer(t);
+}
+
+/* The pod that the tunnel was made to; another one may have its place by now. */
+static bool is_still_there(const struct engine *e, const struct tunnel *t)
+{
+    const struct pod *pod = pod_find(e, t->slot);
+    return pod && pod->identity == tls_own(t->tls);
+}
+
 static void on_request(struct engine *e, struct stream *st)
 {
     struct tunnel *t = tunnel_of(st->h2);
@@ -208,7 +222,10 @@ static void on_request(struct engine *e, struct stream *st)
     if (!fine) {
         COUNT(e, hbone_bad_request);
         refuse(e, st, 400);
-    } else if (!pod_find(e, t->slot) || h2_is_leaving(st->h2)) {
+    } else if (is_out_of_place(e, t)) {
+        COUNT(e, hbone_address_mismatch);
+        refuse(e, st, 401);
+    } else if (!is_still_there(e, t) || st->h2->abused) {
         refuse(e, st, 503);
     } else {
         COUNT(e, hbone_streams);

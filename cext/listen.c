@@ -74,6 +74,18 @@ static int pod_describe(struct engine *e, struct pod *pod, const struct engine_p
     return 0;
 }
 
+/* What speaks in a former identity takes nothing new: tunnels, and connections that would go back to the pool. */
+static void part_with(struct engine *e, uint32_t slot)
+{
+    for (struct list *at = e->sessions.all.next; at != &e->sessions.all; at = at->next) {
+        struct session *s = container_of(at, struct session, all);
+        if (s->dial.up && s->dial.up->made_in == slot)
+            s->dial.up->doomed = true;
+    }
+    pool_drop_slot(e, slot);
+    tunnels_leave_slot(e, slot);
+}
+
 /* A pod that accepts mutual TLS only, from now on. */
 static void end_plaintext(struct engine *e, uint32_t slot)
 {
@@ -95,11 +107,16 @@ int engine_add_pod(engine *e, const struct engine_pod *from)
     struct pod *pod = pod_find(e, from->slot), *fresh = NULL;
     if (!pod && !(pod = fresh = calloc(1, sizeof *pod)))
         return -ENOMEM;
+    struct name *before = name_ref(pod->identity);
     if (pod_describe(e, pod, from) < 0) {
+        name_unref(e, before);
         free(fresh);
         return -ENOMEM;
     }
     engine_begin(e);
+    if (before && before != pod->identity)
+        part_with(e, pod->slot);
+    name_unref(e, before);
     if (!fresh) {
         if (pod->mtls == ENGINE_MTLS_STRICT)
             end_plaintext(e, pod->slot);
@@ -355,6 +372,8 @@ void engine_remove_pod(engine *e, uint32_t slot, int close_connections)
     stock_free(e, pod);
     if (close_connections)
         tunnels_drop_slot(e, slot);
+    else
+        tunnels_leave_slot(e, slot);
     end_sessions(e, slot, close_connections);
     name_unref(e, pod->identity);
     name_unref(e, pod->principal);

@@ -53,7 +53,7 @@ static void read_serial(X509 *leaf, char to[TLS_SERIAL_MAX])
 {
     BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(leaf), NULL);
     char *text = number ? BN_bn2hex(number) : NULL;
-    const char *digits = text ? text + strspn(text, "0") : "";
+    const char *digits = text ? text : "";
     to[0] = 0;
     if (strlen(digits) < TLS_SERIAL_MAX)
         for (size_t i = 0; i <= strlen(digits); i++)

@@ -316,10 +316,12 @@ void policies_opened(struct engine *e, const struct session *s)
 
 /* ---- policies change ---- */
 
-/* Has a server, or nearly: HTTP is asked at its next request, and who has chosen none yet when it does. */
+/* Has a server, or nearly. A request whose head is read yet is asked when it is; what is known of one that runs is only
+ * that it passed, and it is ended by what denies it for sure. */
 static bool is_under_way(const struct session *s)
 {
-    return s->state == SESSION_OPEN || (s->state == SESSION_DIALLING && !s->exchange);
+    bool relaying = s->exchange && s->exchange->stage == STAGE_RELAY; /* it may go on for hours */
+    return s->state == SESSION_OPEN || (s->state == SESSION_DIALLING && !s->exchange) || relaying;
 }
 
 static void end_denied(struct engine *e, const struct policies *p)

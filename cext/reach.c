@@ -16,7 +16,7 @@ struct reach {
     struct list idle;   /* among those without a tunnel, oldest first */
     struct list tunnels;
     struct endpoint_address to;
-    struct name *peer;
+    struct name *source, *peer; /* who we are there, who must be there */
     SSL_SESSION *session;
     uint64_t trust_version; /* when it was made, or refused */
     uint64_t retry_ns;      /* not before */
@@ -24,12 +24,19 @@ struct reach {
     uint32_t slot;
 };
 
-static struct reach **place_of(const struct engine *e, uint32_t slot, const struct name *peer,
+/* A slot may be another pod's by now, or its pod another's: who we are is part of the key. */
+static const struct name *source_of_slot(const struct engine *e, uint32_t slot)
+{
+    const struct pod *pod = pod_find(e, slot);
+    return pod ? pod->identity : NULL;
+}
+
+static struct reach **place_of(const struct engine *e, uint32_t slot, const struct name *source, const struct name *peer,
                                const struct endpoint_address *to)
 {
     uint64_t hash = hash_address(to->ip, to->port) ^ (slot + 1) * 0x9e3779b97f4a7c15ull;
     struct reach **at = &e->tunnels.reaches[hash % BUCKETS];
-    while (*at && ((*at)->slot != slot || (*at)->peer != peer || (*at)->to.port != to->port ||
+    while (*at && ((*at)->slot != slot || (*at)->source != source || (*at)->peer != peer || (*at)->to.port != to->port ||
                    memcmp((*at)->to.ip, to->ip, sizeof to->ip) != 0))
         at = &(*at)->next;
     return at;
@@ -37,8 +44,9 @@ static struct reach **place_of(const struct engine *e, uint32_t slot, const stru
 
 static void reach_free(struct engine *e, struct reach *reach)
 {
-    *place_of(e, reach->slot, reach->peer, &reach->to) = reach->next;
+    *place_of(e, reach->slot, reach->source, reach->peer, &reach->to) = reach->next;
     list_remove(&reach->idle);
+    name_unref(e, reach->source);
     name_unref(e, reach->peer);
     SSL_SESSION_free(reach->session);
     free(reach);
@@ -52,7 +60,7 @@ static bool takes_more(const struct tunnel *t)
 
 struct tunnel *tunnel_find(struct engine *e, uint32_t slot, struct name *peer, const struct endpoint_address *to)
 {
-    struct reach *reach = *place_of(e, slot, peer, to);
+    struct reach *reach = *place_of(e, slot, source_of_slot(e, slot), peer, to);
     for (struct list *at = reach ? reach->tunnels.next : NULL; reach && at != &reach->tunnels; at = at->next)
         if (takes_more(container_of(at, struct tunnel, all)))
             return container_of(at, struct tunnel, all);
@@ -67,17 +75,19 @@ static void forget_oldest(struct engine *e)
 
 struct reach *reach_join(struct engine *e, struct tunnel *t, struct name *peer, const struct endpoint_address *to)
 {
-    struct reach **place = place_of(e, t->slot, peer, to), *reach = *place;
+    const struct pod *pod = pod_find(e, t->slot); /* there: tunnel_dial had its credential */
+    struct reach **place = place_of(e, t->slot, pod->identity, peer, to), *reach = *place;
     if (!reach) {
         if (e->tunnels.idle_count >= IDLE_MAX)
             forget_oldest(e);
-        place = place_of(e, t->slot, peer, to);
+        place = place_of(e, t->slot, pod->identity, peer, to);
         if (!(reach = calloc(1, sizeof *reach)))
             return NULL;
         list_init(&reach->idle);
         list_init(&reach->tunnels);
         reach->slot = t->slot;
         reach->to = *to;
+        reach->source = name_ref(pod->identity);
         reach->peer = name_ref(peer);
         *place = reach;
     }
@@ -100,7 +110,7 @@ static void note_refusal(struct engine *e, struct reach *reach)
 
 bool reach_waits(const struct engine *e, uint32_t slot, struct name *peer, const struct endpoint_address *to)
 {
-    const struct reach *reach = *place_of(e, slot, peer, to);
+    const struct reach *reach = *place_of(e, slot, source_of_slot(e, slot), peer, to);
     return reach && reach->refusals && reach->trust_version == e->trust_version && e->now < reach->retry_ns;
 }
 
@@ -111,6 +121,10 @@ void reach_leave(struct engine *e, struct tunnel *t, SSL_SESSION *session, bool 
         note_refusal(e, reach);
     else if (t->greeted)
         reach->refusals = 0;
+    if (session && t->trust_version != e->trust_version) { /* who was judged by another trust is judged anew */
+        SSL_SESSION_free(session);
+        session = NULL;
+    }
     if (session) {
         SSL_SESSION_free(reach->session);
         reach->session = session;
@@ -172,13 +186,18 @@ static void each(struct engine *e, void (*act)(struct engine *, struct tunnel *,
         }
 }
 
+/* Who is denied is cut off. Who hangs from a root that is believed no more gets no new streams: what is under way was
+ * judged when it began, and a root may be replaced without cutting anybody off. */
 static void judge(struct engine *e, struct tunnel *t, uint32_t number)
 {
     (void)number;
-    if (!tls_is_denied(t->tls))
-        return;
-    COUNT(e, tunnel_denied);
-    tunnel_close(e, t, EACCES);
+    if (tls_is_denied(t->tls)) {
+        COUNT(e, tunnel_denied);
+        tunnel_close(e, t, EACCES);
+    } else if (t->state == TUNNEL_OPEN && !tls_is_believed(t->tls)) {
+        COUNT(e, tunnel_distrusted);
+        h2_goodbye(&t->h2);
+    }
 }
 
 void tunnels_judge(struct engine *e)
@@ -197,15 +216,21 @@ void tunnels_drop_slot(struct engine *e, uint32_t slot)
     each(e, drop, slot);
 }
 
-static void leave(struct engine *e, struct tunnel *t, uint32_t number)
+static void leave(struct engine *e, struct tunnel *t, uint32_t slot)
 {
-    (void)e, (void)number;
-    h2_goodbye(&t->h2);
+    (void)e;
+    if (slot == SLOTS_MAX || t->slot == slot)
+        h2_goodbye(&t->h2);
 }
 
 void tunnels_leave(struct engine *e)
 {
-    each(e, leave, 0);
+    each(e, leave, SLOTS_MAX);
+}
+
+void tunnels_leave_slot(struct engine *e, uint32_t slot)
+{
+    each(e, leave, slot);
 }
 
 static void cut(struct engine *e, struct tunnel *t, uint32_t number)

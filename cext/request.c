@@ -141,6 +141,7 @@ enum step request_route(struct engine *e, struct session *s)
         x->stage = STAGE_RELAY;
     } else if (s->dial.state == DIAL_NONE) {
         s->dial.count = 0;
+        s->dial.stale = false;
         dial_begin(e, s);
     }
     return STEP_NEXT;

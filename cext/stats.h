@@ -108,6 +108,7 @@
     X(tunnel_silent, 0) \
     X(tunnel_idle, 0) \
     X(tunnel_denied, 0) \
+    X(tunnel_distrusted, 0) \
     X(tunnel_sent_bytes, 0) \
     X(tunnel_received_bytes, 0) \
     X(tls_handshakes, 0) \
@@ -123,6 +124,7 @@
     X(hbone_streams, 0) \
     X(hbone_bad_request, 0) \
     X(hbone_refused, 0) \
+    X(hbone_address_mismatch, 0) \
     X(policies_overflow, 0) \
     X(policy_ended, 0) \
     X(policy_waited, 0) \

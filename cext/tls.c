@@ -174,6 +174,24 @@ bool tls_is_denied(const struct tls *tls)
     return peer_is_denied(tls->engine, &tls->peer);
 }
 
+bool tls_is_believed(const struct tls *tls)
+{
+    X509 *leaf = SSL_get0_peer_certificate(tls->ssl);
+    struct credential *ours = credential_find(tls->engine, tls->own);
+    X509_STORE_CTX *check = leaf && ours ? X509_STORE_CTX_new_ex(signer_library(), TLS_PROPERTIES) : NULL;
+    bool fine = check &&
+                X509_STORE_CTX_init(check, SSL_CTX_get_cert_store(ours->contexts[0]), leaf, SSL_get_peer_cert_chain(tls->ssl)) &&
+                X509_verify_cert(check) == 1;
+    X509_STORE_CTX_free(check);
+    ERR_clear_error();
+    return fine;
+}
+
+const struct name *tls_own(const struct tls *tls)
+{
+    return tls->own;
+}
+
 struct name *tls_peer(const struct tls *tls)
 {
     return tls->peer.name;

@@ -35,6 +35,8 @@ struct name *tls_peer(const struct tls *);       /* borrowed; after the handshak
 bool tls_was_resumed(const struct tls *);
 bool tls_is_paused(const struct tls *);          /* waits for a signature */
 bool tls_is_denied(const struct tls *);          /* by now */
+bool tls_is_believed(const struct tls *);        /* still: by the roots of now */
+const struct name *tls_own(const struct tls *);  /* who we are in it */
 
 ssize_t tls_read(struct tls *, uint8_t *, size_t); /* > 0: plaintext; 0: the peer has ended; -EAGAIN: feed more;
                                                       * -ECONNABORTED: it says that it refuses us; -EPROTO */

@@ -119,16 +119,18 @@ static void check(struct engine *e, struct tunnel *t)
 {
     const struct engine_config *c = &e->config;
     uint64_t silent_ns = e->now - t->heard_ns;
+    if (t->h2.went_away)
+        h2_last_word(&t->h2);
     h2_sweep(&t->h2, e->now - c->linger_ms * NS_PER_MS);
     if (t->h2.stream_count)
         t->used_ns = e->now;
     if (t->pinged && silent_ns >= (c->tunnel_ping_ms + c->tunnel_silence_ms) * NS_PER_MS) {
         COUNT(e, tunnel_silent);
         tunnel_close(e, t, ETIMEDOUT);
-    } else if (t->h2.stream_count == 0 && (t->h2.went_away || e->now - t->used_ns >= c->tunnel_idle_ms * NS_PER_MS)) {
+    } else if (t->h2.stream_count == 0 && (t->h2.said_goodbye || e->now - t->used_ns >= c->tunnel_idle_ms * NS_PER_MS)) {
         COUNT(e, tunnel_idle);
-        if (!t->h2.went_away)
-            h2_goodbye(&t->h2);
+        h2_goodbye(&t->h2);
+        h2_last_word(&t->h2);
         tunnel_flush(e, t);
         tunnel_close(e, t, 0);
     } else if (!t->pinged && silent_ns >= c->tunnel_ping_ms * NS_PER_MS) {
@@ -161,6 +163,7 @@ static struct tunnel *tunnel_new(struct engine *e, int fd, uint32_t slot, struct
         return NULL;
     t->watch = (struct watch){.fd = fd, .kind = WATCH_TUNNEL};
     t->slot = slot;
+    t->trust_version = e->trust_version;
     list_init(&t->all);
     list_init(&t->dirty);
     list_init(&t->again);

@@ -28,6 +28,7 @@ struct tunnel {
     struct endpoint_address local;  /* the server's role: the address that it came to */
     uint64_t heard_ns;
     uint64_t used_ns; /* had streams */
+    uint64_t trust_version; /* by which its peer is judged */
     uint32_t slot;
     uint8_t state;
     bool readable;
@@ -66,6 +67,7 @@ void tunnels_flush(struct engine *);
 void tunnels_judge(struct engine *);                     /* ends those of who is denied by now */
 void tunnels_drop_slot(struct engine *, uint32_t slot);  /* the pod is gone */
 void tunnels_leave(struct engine *);                     /* no new streams */
+void tunnels_leave_slot(struct engine *, uint32_t slot); /* likewise: the pod has left, or is another */
 void tunnels_bury(struct engine *);
 void tunnels_free(struct engine *);
 

@@ -476,9 +476,20 @@ def test_http_hears_of_a_new_policy_at_its_next_request(rig: Rig) -> None:
     server = serving(rig, protocol=Protocol.HTTP)
     client = rig.client()
     app = asked(client, server)
-    say(rig, DENY_ALL)
+    say(rig, policy("no", "DENY", rule(paths=["/*"])))  # nobody remembers what the request under way asked for
     answered(client, app, OK)
     assert ask(client) == (403, "authz_denied")
+
+
+def test_a_request_under_way_is_ended_by_what_denies_it_for_sure(rig: Rig) -> None:
+    """An answer without end would never hear of it."""
+    server = serving(rig, protocol=Protocol.HTTP)
+    client = rig.client()
+    app = asked(client, server)
+    app.send(b"HTTP/1.1 200 OK\r\n\r\nfor ever and")
+    rig.until(lambda: b"for ever" in client.take())
+    say(rig, DENY_ALL)
+    assert client.is_reset()
 
 
 def test_a_connection_under_way_to_its_server_is_ended_too(rig: Rig) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from mesh.model import Protocol
+from mesh.model import Protocol, spiffe_id
 from tests.engine.pair import CLIENT, HERE, Pair
-from tests.engine.rig import Reset
+from tests.engine.rig import SLOT, Reset
+from tests.kit.pki import Authority
 
 MIB = 1 << 20
+OTHER = spiffe_id("cluster.local", "shop", "other")
 
 
 @pytest.fixture
@@ -161,6 +163,61 @@ def test_a_tunnel_that_ended_is_resumed_without_a_signature() -> None:
         assert pair.source.count("tls_resumed") == 1
         assert pair.source.count("tls_signatures") == 1
         again.close()
+
+
+@pytest.mark.parametrize("how", ["became another", "left and another came"])
+def test_a_slot_that_is_another_identity_now_speaks_as_itself_and_not_in_old_tunnels(pair: Pair, how: str) -> None:
+    pair.source.identify(OTHER)
+    pair.source.identify(CLIENT)
+    client, app = pair.talk()
+    client.send(b"x")
+    app.receive(1)
+    if how != "became another":
+        pair.source.engine.remove_pod(SLOT, close_connections=False)
+    pair.source.engine.add_pod(SLOT, 78, identity=OTHER)
+    pair.destination.engine.remove_source(HERE)
+    server = pair.serve()
+    again = pair.source.client()
+    again.send(b"y")
+    assert server.accept().receive(1) == b"y"
+    assert {one.identity for one in pair.destination.engine.connections()} == {CLIENT, OTHER}
+
+
+def test_what_comes_to_a_pod_that_is_another_one_by_now_is_refused(pair: Pair) -> None:
+    client, app = pair.talk()
+    client.send(b"x")
+    app.receive(1)
+    pair.destination.identify(OTHER)  # the tunnel was made to SERVER
+    pair.destination.settle()
+    late = pair.source.client()
+    assert late.is_reset()
+    assert pair.source.count("tls_failed_identity") > 0
+
+
+def test_a_root_that_is_believed_no_more_takes_no_new_streams_and_cuts_nobody_off(pair: Pair) -> None:
+    client, app = pair.talk()
+    client.send(b"x")
+    app.receive(1)
+    pair.source.trust(Authority("quite another").root)
+    assert pair.source.count("tunnel_distrusted") == 1
+    client.send(b"still")
+    assert app.receive(5) == b"still"
+    assert pair.source.client().is_reset()
+    assert pair.source.count("tls_failed_untrusted") > 0
+
+
+def test_a_session_judged_by_another_trust_is_not_kept() -> None:
+    with Pair(tunnel_idle_ms=100) as pair:
+        pair.ready()
+        client, app = pair.talk()
+        client.send(b"x")
+        app.receive(1)
+        pair.source.trust(Authority("quite another").root)  # while the tunnel is open
+        client.close()
+        app.close()
+        pair.source.until(lambda: pair.source.count("tunnels") == 0)
+        assert pair.source.client().is_reset()
+        assert pair.source.count("tls_resumed") == 0
 
 
 @pytest.mark.parametrize("change", ["our certificate", "trust", "the peer"])

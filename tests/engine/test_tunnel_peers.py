@@ -3,6 +3,7 @@ honest authority signs, and what each of them is told."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import socket
 import ssl
@@ -14,7 +15,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mesh.forward.engine import TunnelRefused
-from mesh.model import Direction, Mtls
+from mesh.model import Direction, Mtls, Protocol
 from tests.engine.http2 import Http2, Secured, context, fields
 from tests.engine.pair import CLIENT, HERE, SERVER, Pair
 from tests.engine.rig import SLOT, Peer, Reset
@@ -94,6 +95,13 @@ def test_who_speaks_for_an_address_of_another_identity_is_not_believed(pair: Pai
     server.accept()
     (there,) = pair.destination.engine.connections()
     assert there.client == HERE
+
+
+def test_who_comes_from_the_address_of_another_identity_is_denied(pair: Pair) -> None:
+    server, end = pair.serve(), peer(pair)
+    pair.destination.engine.add_source(HERE, 5, "spiffe://cluster.local/ns/shop/sa/other")
+    assert end.status(end.request(ask(pair, server.port))) == "401"
+    assert pair.destination.count("hbone_address_mismatch") == 1
 
 
 REFUSED = {
@@ -293,7 +301,7 @@ def serve(pair: Pair, own: Certificate) -> tuple[Peer, Callable[[], Secured]]:
     pair.listener.close()
     pair.destination.engine.remove_pod(SLOT, True)
     theirs = socket.create_server((HERE, pair.tunnel_port))
-    pair.source.plan(pair.endpoint(8080), protocol="opaque")  # type: ignore[arg-type]
+    pair.source.plan(pair.endpoint(8080), protocol=Protocol.OPAQUE)
     client = pair.source.client()
 
     def accept() -> Secured:
@@ -372,3 +380,36 @@ def test_after_a_refusal_the_next_handshake_waits_and_trust_ends_the_wait(pair: 
     client = pair.source.client()
     client.send(b"x")
     assert server.accept().receive(1) == b"x"
+
+
+def test_a_stream_that_came_too_late_for_a_tunnel_goes_to_the_same_endpoint_by_another(pair: Pair) -> None:
+    tls = context(True, pair.authority.issue(SERVER), pair.authority.root)
+    pair.listener.close()
+    pair.destination.engine.remove_pod(SLOT, True)
+    with socket.create_server((HERE, pair.tunnel_port)) as theirs:
+        theirs.setblocking(False)
+
+        def asked() -> tuple[Http2, int]:
+            found: list[socket.socket] = []
+
+            def came() -> bool:
+                with contextlib.suppress(BlockingIOError):
+                    found.append(theirs.accept()[0])
+                return bool(found)
+
+            pair.source.until(came)
+            secured = Secured(pair.source, found[0], tls, server=True)
+            secured.handshake()
+            end = Http2(secured, client=False)
+            return end, end.wait(h2.events.RequestReceived).stream_id or 0
+
+        pair.source.plan(pair.endpoint(8080), protocol=Protocol.OPAQUE)
+        client = pair.source.client()
+        first, _ = asked()
+        first.h2.close_connection(last_stream_id=0)
+        first.flush()
+        second, stream = asked()
+        second.h2.send_headers(stream, [(":status", "200")])
+        second.flush()
+        client.send(b"at last")
+        assert second.data(stream) == b"at last"

@@ -31,7 +31,8 @@ class Certificate:
 
     @property
     def serial(self) -> str:
-        return f"{self.certificate.serial_number:x}"
+        text = f"{self.certificate.serial_number:x}"
+        return text.zfill(len(text) + len(text) % 2)
 
     def sign(self, content: bytes) -> bytes:
         """As the agent does for a worker."""
