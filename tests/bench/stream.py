@@ -83,7 +83,10 @@ def drink(host: str, port: int, connections: int, seconds: float) -> None:
     warm_up = 0
     while now < begin + seconds:
         for key, _ in selector.select(TIMEOUT_S) or _silent():
-            got = key.fileobj.recv_into(buffer)  # type: ignore[union-attr]
+            try:
+                got = key.fileobj.recv_into(buffer)  # type: ignore[union-attr]
+            except BlockingIOError:
+                continue  # "readable" is a hint: the kernel may have found nothing behind it (epoll(7), select(2): BUGS)
             if not got:
                 raise SystemExit("a connection ended early")
             total += got
