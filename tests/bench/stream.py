@@ -86,7 +86,7 @@ def drink(host: str, port: int, connections: int, seconds: float) -> None:
             try:
                 got = key.fileobj.recv_into(buffer)  # type: ignore[union-attr]
             except BlockingIOError:
-                continue  # "readable" is a hint: the kernel may have found nothing behind it (epoll(7), select(2): BUGS)
+                continue  # "readable" is a hint: there may be nothing behind it (select(2): BUGS)
             if not got:
                 raise SystemExit("a connection ended early")
             total += got
