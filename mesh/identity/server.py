@@ -2,12 +2,15 @@
 
 Who may ask for what is decided by `authorise`, which is handed in: a controller asks its API server whose token it is.
 Everything is bounded, and every refusal is counted by reason. Not a web server: two paths, one exchange per connection.
+A handshake is over in milliseconds or will never be, so of too many at once the oldest gives way to the newest: whoever
+opens connections and says nothing keeps no node out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -22,7 +25,9 @@ from mesh.identity.wire import Answer, Ask, BadMessage
 
 log = logging.getLogger("seine.identity")
 CONNECTIONS_MAX = 256  # each is over in 10 s at most; a thousand nodes ask 33 times a second
+HANDSHAKES_MAX = 128  # under way; two cores make 2 000 in a second
 HANDSHAKE_SECONDS_MAX = 5.0
+DOOR_SECONDS = 0.1  # closed after an accept that failed: no descriptor is free, and the loop must not spin
 LOG_SECONDS = 1.0
 
 # Token, node and SPIFFE id (empty: only whom to believe) -> empty, or a sentence why not.
@@ -38,7 +43,8 @@ class Refusal(Exception):
 class AuthorityServer:
     def __init__(self, authority: Authority, authorise: Authorise, clock: Callable[[], float]) -> None:
         self._authority, self._authorise, self._clock = authority, authorise, clock
-        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._handshakes: dict[asyncio.Task[None], None] = {}  # oldest first
         self._connections: set[asyncio.Task[None]] = set()
         self._logged = 0.0
         self.answered = 0
@@ -46,33 +52,63 @@ class AuthorityServer:
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext) -> int:
         """The port, which is chosen when `port` is 0."""
-        self._server = await asyncio.start_server(
-            self._accept,
-            host,
-            port,
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
-            ssl_shutdown_timeout=HANDSHAKE_SECONDS_MAX,
-            limit=wire.HEAD_BYTES_MAX,
-        )
-        chosen: int = self._server.sockets[0].getsockname()[1]
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
+        listener.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept(listener, context))
+        chosen: int = listener.getsockname()[1]
         return chosen
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in self._connections:
+        tasks = [*self._handshakes, *self._connections]
+        if self._accepting is not None:
+            tasks.append(self._accepting)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+        with listener:
+            while True:
+                try:
+                    sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+                except OSError:
+                    self.refused["descriptors"] += 1
+                    await asyncio.sleep(DOOR_SECONDS)
+                    continue
+                if len(self._handshakes) >= HANDSHAKES_MAX:
+                    self.refused["handshakes"] += 1
+                    oldest = next(iter(self._handshakes))
+                    del self._handshakes[oldest]
+                    oldest.cancel()
+                task = asyncio.create_task(self._meet(sock, context))
+                self._handshakes[task] = None
+                task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._handshakes.pop(task, None)
+        self._connections.discard(task)
+
+    async def _meet(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         task = asyncio.current_task()
         assert task is not None
+        try:
+            reader, writer = await _shake_hands(sock, context)
+        except TimeoutError:
+            self.refused["handshake_timeout"] += 1
+            return
+        except OSError:  # ssl.SSLError is one
+            self.refused["handshake"] += 1
+            return
+        self._handshakes.pop(task, None)
         if len(self._connections) >= CONNECTIONS_MAX:
             self.refused["connections"] += 1
             writer.transport.abort()
             return
         self._connections.add(task)
+        await self._exchange(reader, writer)
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(wire.EXCHANGE_SECONDS_MAX):
                 await self._serve(reader, writer)
@@ -82,7 +118,6 @@ class AuthorityServer:
         except OSError:
             self.refused["broken"] += 1
         finally:
-            self._connections.discard(task)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -137,3 +172,21 @@ class AuthorityServer:
             chain = await self._authority.sign(ask.request, ask.name)
             return Answer(now=self._clock(), chain=chain)
         raise Refusal(HTTPStatus.NOT_FOUND, "malformed", f"there is POST {wire.TRUST} and POST {wire.SIGN}, see there")
+
+
+async def _shake_hands(
+    sock: socket.socket, context: ssl.SSLContext
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Raises TimeoutError and OSError. The socket is closed then."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=wire.HEAD_BYTES_MAX)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    try:
+        async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, sock, ssl=context, ssl_shutdown_timeout=HANDSHAKE_SECONDS_MAX
+            )
+    except BaseException:
+        sock.close()
+        raise
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -33,13 +33,13 @@ class Distance:
         self.server = AuthorityServer(self.embedded, authorise, lambda: self.clock())
         self.pki = Authority()
         self.port = 0
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
     async def __aenter__(self) -> Distance:
         pem = self.directory / "server.pem"
         pem.write_bytes(self.pki.issue(dns=["localhost"]).pem())
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pem)
-        self.port = await self.server.listen("127.0.0.1", 0, context)
+        self.context.load_cert_chain(pem)
+        self.port = await self.server.listen("127.0.0.1", 0, self.context)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 
 import pytest
 
@@ -120,6 +121,41 @@ def test_who_says_nothing_of_tls_is_cut_off(tmp_path, monkeypatch):
                 pass
             writer.transport.abort()
         await distance.node().trust(record())
+        assert distance.server.refused == {"handshake": 1, "handshake_timeout": 2}
+
+    play(tmp_path, scenario)
+
+
+def test_who_does_not_believe_us_or_speaks_an_old_tls_is_counted(tmp_path):
+    async def scenario(distance):
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(distance.pki.root.der))
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        distance.context.minimum_version = ssl.TLSVersion.TLSv1_3
+        for context in (ssl.create_default_context(), old):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await asyncio.open_connection("127.0.0.1", distance.port, ssl=context, server_hostname="localhost")
+        while distance.server.refused["handshake"] < 2:
+            await asyncio.sleep(0.001)
+        await distance.node().trust(record())
+
+    play(tmp_path, scenario)
+
+
+def test_of_too_many_handshakes_the_oldest_gives_way(tmp_path, monkeypatch):
+    """Strangers who open connections and say nothing keep no node out."""
+    monkeypatch.setattr(server, "HANDSHAKES_MAX", 3)
+
+    async def scenario(distance):
+        silent = [await asyncio.open_connection("127.0.0.1", distance.port) for _ in range(5)]
+        for reader, _ in silent[:2]:
+            assert await reader.read() == b""
+        await distance.node().trust(record())
+        assert await silent[2][0].read() == b"", "it made room for the node"
+        assert distance.server.refused == {"handshakes": 3}
+        assert len(distance.server._handshakes) == 2
+        for _, writer in silent:
+            writer.transport.abort()
 
     play(tmp_path, scenario)
 
