@@ -26,7 +26,7 @@ from mesh.aio.duties import lasting, run_until
 from mesh.announce import Announcement
 from mesh.capture import Kernel, cgroup2_root, pin_root
 from mesh.capture.sockets import SocketFactory
-from mesh.config import AgentConfig, Switch
+from mesh.config import AgentConfig, Switch, strange_variables
 from mesh.credentials import Credentials
 from mesh.enrolment import Enrolment
 from mesh.forward.fleet import Fleet
@@ -272,6 +272,8 @@ class Agent:
 
 def run(config: AgentConfig) -> None:
     """Blocks until the agent ends. Raises AgentError, RunDirError and KernelError, each a sentence."""
+    for sentence in strange_variables(AgentConfig):
+        log.warning("%s", sentence)
     lock = rundir.lock(config.run_dir, config.node)
     rundir.reserve(config.run_dir, config.workers)
     raise_open_files()

@@ -12,6 +12,7 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -30,6 +31,9 @@ NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")  # it becomes a d
 
 KUBERNETES = "kubernetes"  # as a source
 TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")  # SPIFFE-ID 1.0, section 2.1
+
+PREFIX = "SEINE_"  # of variables
+LINK = "_SERVICE_HOST"  # ends the name of the first variable that Kubernetes makes for a Service
 
 T = TypeVar("T")
 
@@ -231,13 +235,32 @@ def check_bounds(settings: Any) -> None:
             raise ConfigError(f"{each.name} is {value}; it must be at least {low}{most} {each.metadata['unit']}")
 
 
+def strange_variables(kind: type[Any], environment: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each SEINE_* variable that is no setting of `kind`: a slip has no effect, and nobody would tell.
+
+    In a pod some are Kubernetes' own: of a Service seine-x in our namespace come SEINE_X_SERVICE_HOST, SEINE_X_PORT ...
+    """
+    environment = os.environ if environment is None else environment
+    known = [each.name.upper() for each in fields(kind) if "unit" in each.metadata]
+    services = [name.removesuffix(LINK) for name in environment if name.endswith(LINK)]
+    links = tuple(f"{service}_{what}" for service in services for what in ("SERVICE_", "PORT"))
+    found = []
+    for name in sorted(environment):
+        ours = name.removeprefix(PREFIX)
+        if ours != name and ours not in known and not name.startswith(links):
+            near = get_close_matches(ours, known, 1)
+            meant = f"; {PREFIX}{near[0]} is one" if near else "; `seine agent --settings` lists them"
+            found.append(f"{name} is no setting and has no effect{meant}")
+    return found
+
+
 def from_environment(kind: type[T], environment: Mapping[str, str] | None = None, **given: Any) -> T:
     """A `kind` of settings from SEINE_* variables; `given` (the command line) wins, None in it means not given."""
     environment = os.environ if environment is None else environment
     types = get_type_hints(kind)
     chosen = {name: value for name, value in given.items() if value is not None}
     for each in fields(kind):  # type: ignore[arg-type]
-        text = environment.get(f"SEINE_{each.name.upper()}")
+        text = environment.get(f"{PREFIX}{each.name.upper()}")
         if text is None or each.name in chosen or "unit" not in each.metadata:
             continue
         try:
@@ -251,5 +274,5 @@ def from_environment(kind: type[T], environment: Mapping[str, str] | None = None
                 NodeRouting: "a mode",
             }.get(types[each.name], types[each.name].__name__)
             unit = each.metadata["unit"]
-            raise ConfigError(f"SEINE_{each.name.upper()} is {text!r}; it must be {article} ({unit})") from None
+            raise ConfigError(f"{PREFIX}{each.name.upper()} is {text!r}; it must be {article} ({unit})") from None
     return kind(**chosen)

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 
-from mesh.config import AgentConfig
+from mesh.config import AgentConfig, strange_variables
 from mesh.forward import programs
 from mesh.forward.programs import Program
 from mesh.forward.supervisor import RESTART_SECONDS, STEADY_SECONDS
@@ -61,6 +61,8 @@ def run(config: AgentConfig) -> None:
     workers = [programs.worker(config.run_dir, number) for number in range(config.workers)]
     children = [Child(program) for program in (*workers, programs.quic(config.run_dir))]
     with to_stream(config.log_level):
+        for sentence in strange_variables(AgentConfig):
+            log.warning("%s", sentence)
         while not ending.wait(LOOK_SECONDS):
             now = time.monotonic()
             for child in children:

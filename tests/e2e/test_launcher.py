@@ -54,7 +54,7 @@ def without_privilege() -> None:
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with Lab("launch") as lab:
         manifests = Manifests(tmp_path_factory.mktemp("source"), lab)
-        mesh = Mesh(lab, manifests, external_workers="enabled", transport="quic")
+        mesh = Mesh(lab, manifests, external_workers="enabled", transport="quic", drain_second=9)
         command = [str(COMMAND), "workers", "--node", mesh.node]
         environment = {**mesh.settings, leftovers.MARK: mesh.mark}
         launcher = spawn.spawn(command, lab.log_path("launcher"), without_privilege, environment)
@@ -74,6 +74,12 @@ def test_whom_the_agent_wants_the_launcher_starts_again_and_again(town: Town) ->
         os.kill(pid, signal.SIGKILL)
     town.wait_other(before)
     eventually(lambda: set(town.pids()) == town.children(), "exactly one process of each")
+
+
+def test_a_misspelt_setting_is_told_by_the_agent_and_by_the_launcher(town: Town) -> None:
+    told = "SEINE_DRAIN_SECOND is no setting and has no effect; SEINE_DRAIN_SECONDS is one"
+    for output in (town.mesh.log(), town.launcher.output()):
+        assert output.count("is no setting") == output.count(told) == 1
 
 
 def test_they_outlive_the_agent_and_the_next_one_adopts_them(town: Town) -> None:

@@ -20,7 +20,7 @@ from pyroute2 import IPRoute, NetlinkError
 
 from tests.kit.wait import eventually
 
-MARK = "SEINE_LAB"
+MARK = "LAB_OF_SEINE"  # not SEINE_*, which an agent takes for a setting
 NETNS, RUN = Path("/run/netns"), Path("/run/seine")
 _LAB = re.compile(r"^(?:seine-)?lab(\d+)-\d+-")  # labPID-SERIAL-NAME; a pod's name may follow
 _LINK = re.compile(r"^s([0-9a-f]+)-[0-9a-f]+(?:\.[0-9a-f]+)?$")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mesh import config
-from mesh.config import AgentConfig, ApiConfig, ConfigError, SourceConfig, Switch, from_environment
+from mesh.config import AgentConfig, ApiConfig, ConfigError, SourceConfig, Switch, from_environment, strange_variables
 from mesh.forward.engine import EngineConfig
 
 
@@ -62,6 +62,30 @@ def test_a_bad_setting_is_a_sentence_that_names_it(environment, words):
     with pytest.raises(ConfigError) as caught:
         from_environment(AgentConfig, environment)
     assert words in str(caught.value)
+
+
+def test_a_misspelt_variable_is_told_with_the_name_that_is_near():
+    environment = {
+        "SEINE_MTLS": "strict",
+        "SEINE_MLTS": "strict",
+        "SEINE_WORKER": "3",
+        "SEINE_ZZZ": "1",
+        "PATH": "/bin",
+    }
+    assert strange_variables(AgentConfig, environment) == [
+        "SEINE_MLTS is no setting and has no effect; SEINE_MTLS is one",
+        "SEINE_WORKER is no setting and has no effect; SEINE_WORKERS is one",
+        "SEINE_ZZZ is no setting and has no effect; `seine agent --settings` lists them",
+    ]
+    settings = [each.name.upper() for each in dataclasses.fields(AgentConfig) if "unit" in each.metadata]
+    assert strange_variables(AgentConfig, {f"SEINE_{name}": "" for name in settings}) == []
+
+
+def test_what_kubernetes_says_of_services_is_no_misspelt_variable():
+    links = {f"SEINE_CA_{what}": "x" for what in ("SERVICE_HOST", "SERVICE_PORT_HTTPS", "PORT", "PORT_443_TCP_ADDR")}
+    assert strange_variables(AgentConfig, links) == []
+    (told,) = strange_variables(AgentConfig, links | {"SEINE_CA_POST": "x"})
+    assert told.startswith("SEINE_CA_POST is no setting")
 
 
 @pytest.mark.parametrize("url", ["https://ca", "https://ca/", "https://ca.mesh:15012", "https://[fd00::1]:15012"])
