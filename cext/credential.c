@@ -14,6 +14,7 @@
 #define CERT_LIST_MAX 32768 /* bytes of a peer's chain: four certificates of ours, with room */
 #define CHAIN_DEPTH_MAX 4
 #define READ_AHEAD 65536    /* one recv gives so much, see tunnel.c */
+#define SECURITY_LEVEL 2    /* 112 bits: no RSA below 2048, no SHA-1; whatever the machine's openssl.cnf says */
 #define SUITES "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"       /* offered, in ztunnel's order */
 #define SUITES_TAKEN "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384" /* of what is offered: a sixth less work for bulk */
 
@@ -69,6 +70,7 @@ static SSL_CTX *context_new(const struct credential *c, const STACK_OF(X509) *ch
     SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
     SSL_CTX_set_ciphersuites(context, server ? SUITES_TAKEN : SUITES);
     SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_security_level(context, SECURITY_LEVEL);
     SSL_CTX_set_verify_depth(context, CHAIN_DEPTH_MAX);
     SSL_CTX_set_max_cert_list(context, CERT_LIST_MAX);
     SSL_CTX_set_read_ahead(context, 1);

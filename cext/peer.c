@@ -93,6 +93,10 @@ enum tls_reason peer_chain_reason(int error)
     case X509_V_ERR_CERT_NOT_YET_VALID: return TLS_not_yet_valid;
     case X509_V_ERR_INVALID_PURPOSE:
     case X509_V_ERR_INVALID_CA: return TLS_not_a_leaf;
+    case X509_V_ERR_CERT_CHAIN_TOO_LONG: return TLS_chain;
+    case X509_V_ERR_EE_KEY_TOO_SMALL:
+    case X509_V_ERR_CA_KEY_TOO_SMALL:
+    case X509_V_ERR_CA_MD_TOO_WEAK: return TLS_weak;
     default: return TLS_untrusted;
     }
 }

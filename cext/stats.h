@@ -154,6 +154,8 @@
     X(no_certificate, "the peer has no certificate") \
     X(expired, "the peer's certificate has expired") \
     X(not_yet_valid, "the peer's certificate is not valid yet: whose clock is wrong?") \
+    X(chain, "the peer's certificates are more, or more bytes, than a chain of ours may be") \
+    X(weak, "a certificate of the peer's has a key or a signature that is too weak") \
     X(untrusted, "no root that we believe vouches for the peer's certificate") \
     X(not_a_leaf, "the peer's certificate is a certificate authority's, or not for this use") \
     X(not_spiffe, "the peer's certificate does not hold exactly one SPIFFE id of a service account") \

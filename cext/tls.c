@@ -226,6 +226,7 @@ static enum tls_reason reason_of(const struct tls *tls)
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_WRONG_VERSION_NUMBER:
     case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION: return TLS_version;
+    case SSL_R_EXCESSIVE_MESSAGE_SIZE: return TLS_chain; /* no other message can be so long */
     case SSL_R_NO_APPLICATION_PROTOCOL:
     case SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL: return TLS_alpn;
     default: return reason > SSL_AD_REASON_OFFSET ? TLS_told : TLS_broken;

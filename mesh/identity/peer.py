@@ -13,12 +13,15 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mesh.identity.spiffe import BadId, parse
 
 BETWEEN_MAX = 2  # authorities between a leaf and its root
+RSA_BITS_MIN, EC_BITS_MIN = 2048, 256
 
 
 class Unproven(Exception):
@@ -46,6 +49,7 @@ def prove(
         _check_leaf(leaf, by_server)
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise Unproven("not_spiffe", f"the peer's certificate cannot be read: {error}") from None
+    _check_strength((leaf, *between))
     _check_times(leaf, now)
     _check_chain(leaf, between, roots, now)
     _check_name(name, trust_domain)
@@ -82,6 +86,18 @@ def _check_leaf(leaf: x509.Certificate, by_server: bool) -> None:
             wanted = ExtendedKeyUsageOID.SERVER_AUTH if by_server else ExtendedKeyUsageOID.CLIENT_AUTH
             if wanted not in each.value:
                 raise Unproven("not_a_leaf", "the peer's certificate is not for its role")
+
+
+def _check_strength(chain: Sequence[x509.Certificate]) -> None:
+    """The engine's bounds (OpenSSL's security level 2), and no elliptic curve that TLS 1.3 lacks."""
+    for each in chain:
+        key, hashed = each.public_key(), each.signature_hash_algorithm
+        bits = {rsa.RSAPublicKey: RSA_BITS_MIN, ec.EllipticCurvePublicKey: EC_BITS_MIN}
+        small = any(isinstance(key, kind) and key.key_size < least for kind, least in bits.items())
+        if small or isinstance(key, dsa.DSAPublicKey):
+            raise Unproven("weak", "a certificate of the peer's has too small a key")
+        if isinstance(hashed, hashes.SHA1 | hashes.MD5):
+            raise Unproven("weak", f"a certificate of the peer's is signed by {hashed.name}")
 
 
 def _check_times(leaf: x509.Certificate, now: float) -> None:

@@ -8,10 +8,12 @@ import datetime
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import h2.events
 import h2.settings
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mesh.forward.engine import TunnelRefused
@@ -186,6 +188,17 @@ def of_another_root(_: Authority, name: str) -> Certificate:
     return Authority("elsewhere").issue(name)
 
 
+def below(authority: Authority, several: int) -> Authority:
+    for number in range(several):
+        authority = authority.below(f"authority {number}")
+    return authority
+
+
+def beside(certificate: Certificate, several: int) -> Certificate:
+    """Shown with many others: 50 KB."""
+    return replace(certificate, beside=(certificate,) * several)
+
+
 BAD: dict[str, tuple[str, Odd]] = {
     "expired": ("expired", lambda a, name: a.issue(name, begins=-2 * DAY, ends=-DAY)),
     "not valid yet": ("not_yet_valid", lambda a, name: a.issue(name, begins=DAY, ends=2 * DAY)),
@@ -205,13 +218,27 @@ BAD: dict[str, tuple[str, Odd]] = {
     "https": ("not_spiffe", uris("https://cluster.local/ns/shop/sa/client")),
     "an empty name": ("not_spiffe", uris("spiffe://cluster.local/ns//sa/client")),
     "far too long": ("not_spiffe", uris("spiffe://cluster.local/ns/shop/sa/" + "a" * 3000)),
+    "a URI with a NUL in it": ("not_spiffe", lambda a, name: a.issue(name + "\0.elsewhere")),
+    "a host name with a NUL in it": ("not_spiffe", lambda a, _: a.issue(dns=["web.shop\0.elsewhere"])),
+    "in the root's name, with its key id": ("untrusted", lambda a, name: a.impostor(name)),
+    "below five authorities": ("chain", lambda a, name: below(a, 5).issue(name)),
+    "with a hundred certificates": ("chain", lambda a, name: beside(a.issue(name), 100)),
     "another trust domain": ("trust_domain", uris("spiffe://cluster.other/ns/shop/sa/client")),
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+WEAK: dict[str, tuple[str, Odd]] = {  # which our own engine would not show
+    "an RSA key of 1024 bits": ("weak", lambda a, name: a.issue(name, key=rsa.generate_private_key(65537, 1024))),
+    "below an RSA key of 1024 bits": (
+        "weak",
+        lambda a, name: a.below("weak", rsa.generate_private_key(65537, 1024)).issue(name),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD | WEAK)
 def test_a_client_with_a_bad_certificate_is_refused_with_its_own_reason(pair: Pair, name: str) -> None:
-    reason, make = BAD[name]
+    reason, make = (BAD | WEAK)[name]
     client, app = pair.talk()
     end = secured(pair, make(pair.authority, CLIENT))
     with pytest.raises((Reset, ssl.SSLError)):

@@ -46,6 +46,8 @@ class Reason(StrEnum):
     NO_CERTIFICATE = "no_certificate"
     EXPIRED = "expired"
     NOT_YET_VALID = "not_yet_valid"
+    CHAIN = "chain"
+    WEAK = "weak"
     UNTRUSTED = "untrusted"
     NOT_A_LEAF = "not_a_leaf"
     NOT_SPIFFE = "not_spiffe"
@@ -64,6 +66,8 @@ ALERTS = {
     Reason.NO_CERTIFICATE: AlertDescription.certificate_required,
     Reason.EXPIRED: AlertDescription.certificate_expired,
     Reason.NOT_YET_VALID: AlertDescription.certificate_expired,  # as OpenSSL says it
+    Reason.CHAIN: AlertDescription.bad_certificate,
+    Reason.WEAK: AlertDescription.bad_certificate,
     Reason.UNTRUSTED: AlertDescription.unknown_ca,
     Reason.NOT_A_LEAF: AlertDescription.unsupported_certificate,
     Reason.NOT_SPIFFE: AlertDescription.bad_certificate,
@@ -177,7 +181,7 @@ class MutualTls(tls.Context):
     def _set_peer_certificate(self, certificate: tls.Certificate) -> None:
         chain = [der for der, _ in certificate.certificates]
         if len(chain) > CHAIN_MAX or sum(map(len, chain)) > CHAIN_BYTES_MAX:
-            self._refuse(Refused(Reason.NOT_SPIFFE, "the peer's certificates are too many or too long"))
+            self._refuse(Refused(Reason.CHAIN, "the peer's certificates are too many or too long"))
         self.peer_chain = chain
         super()._set_peer_certificate(certificate)
 

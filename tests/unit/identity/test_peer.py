@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mesh.identity.issue import make_leaf, make_root, new_key
@@ -61,6 +62,13 @@ def test_a_workload_cannot_vouch_for_another() -> None:
     assert why((admin.der, web.der)) == "untrusted"
 
 
+def below(several: int) -> Authority:
+    authority = AUTHORITY
+    for number in range(several):
+        authority = authority.below(f"authority {number}")
+    return authority
+
+
 REFUSED: dict[str, tuple[Certificate, str]] = {
     "expired": (AUTHORITY.issue(WEB, begins=-2 * DAY, ends=-DAY), "expired"),
     "not yet valid": (AUTHORITY.issue(WEB, begins=DAY, ends=2 * DAY), "not_yet_valid"),
@@ -76,6 +84,13 @@ REFUSED: dict[str, tuple[Certificate, str]] = {
     "a query": (AUTHORITY.issue(WEB + "?admin"), "not_spiffe"),
     "an over-long id": (AUTHORITY.issue(WEB + "x" * 2048), "not_spiffe"),
     "an authority": (AUTHORITY.issue(WEB, ca=True), "not_a_leaf"),
+    "below a weak authority": (AUTHORITY.below("weak", rsa.generate_private_key(65537, 1024)).issue(WEB), "weak"),
+    "a weak RSA key": (AUTHORITY.issue(WEB, key=rsa.generate_private_key(65537, 1024)), "weak"),
+    "a curve that is too small": (AUTHORITY.issue(WEB, key=ec.generate_private_key(ec.SECP224R1())), "weak"),
+    "in the root's name, with its key id": (AUTHORITY.impostor(WEB), "untrusted"),
+    "a NUL in the id": (AUTHORITY.issue(WEB + "\0.elsewhere"), "not_spiffe"),
+    "a NUL in a host name": (AUTHORITY.issue(dns=["web.shop\0.elsewhere"]), "not_spiffe"),
+    "below five authorities": (below(5).issue(WEB), "untrusted"),
     "for clients alone": (AUTHORITY.issue(WEB, purposes=[ExtendedKeyUsageOID.CLIENT_AUTH]), "not_a_leaf"),
 }
 

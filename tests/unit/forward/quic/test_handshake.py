@@ -156,7 +156,7 @@ def test_a_chain_that_is_too_long_is_refused() -> None:
     assert pair.client.tls_context
     pair.client.tls_context.own = type(own)(name=A, chain=(certificate.der,) * (CHAIN_MAX + 1))
     pair.run(1.0)
-    assert refusal(pair.server) is Reason.NOT_SPIFFE
+    assert refusal(pair.server) is Reason.CHAIN
 
 
 def test_a_forged_signature_is_refused() -> None:
