@@ -4,7 +4,7 @@
  * Attached to the cgroup root. Rules, in this order: not ours to judge (no TCP, no enrolled pod); our own sockets
  * pass; what cannot or shall not be captured goes direct and is counted by reason; a Service without endpoints is
  * refused; without a living worker the pod's fail mode decides, but whoever is reached by tunnel is never reached
- * without. Bias: what is not known is left alone.
+ * without. Bias: what is not known is left alone, unless it may be what had no room in the table.
  */
 #include "common.h"
 
@@ -125,6 +125,14 @@ static inline int capture(struct bpf_sock_addr *ctx, struct bpf_sock *sk, const 
     return PASS;
 }
 
+/* Whether an address that is not known may be one behind which a tunnel ought to be used. */
+static inline bool overflown(void)
+{
+    u32 which = SETTING_LEFT_OUT;
+    u64 *left_out = settings.lookup(&which);
+    return left_out && *left_out;
+}
+
 static inline int judge(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct route *route)
 {
     u64 netns = bpf_get_netns_cookie(ctx);
@@ -150,9 +158,13 @@ static inline int judge(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct r
     if (reason < 0) {
         destination = known(&route->to);
         if (!destination)
-            reason = REASON_DIRECT_UNKNOWN;
+            reason = overflown() ? REASON_DIRECT_OVERFLOW : REASON_DIRECT_UNKNOWN;
         else if (!(pod->flags & (is_ip4(route->to.ip) ? POD_IP4 : POD_IP6)))
             reason = REASON_DIRECT_NO_FAMILY;
+    }
+    if (reason == REASON_DIRECT_OVERFLOW && pod->flags & POD_STRICT) {
+        count(slot, REASON_OVERFLOW_REFUSED);
+        return DENY;
     }
     if (reason >= 0 || !destination) {
         count(slot, reason);

@@ -18,7 +18,7 @@ enum seine_limit {
     HOMES_MAX = 2048,         /* addresses of short-cut pods, four per pod; allocated when used */
     ENDS_MAX = 65536,         /* sockets in the short-cut, two per connection; more of them go by TCP */
     LANES_MAX = 32768,        /* connections in the short-cut; LRU, preallocated, about 5 MiB */
-    REASONS_MAX = 32          /* counters per pod; room to grow without changing the map */
+    REASONS_MAX = 64          /* counters per pod; room to grow without changing the map */
 };
 
 enum seine_credit {
@@ -157,6 +157,7 @@ struct lane {
 enum setting {
     SETTING_HEARTBEAT_NS_MAX = 0, /* a worker's heartbeat older than this is no life */
     SETTING_SHORTCUT = 1,         /* 1: pods that ask for the short-cut have it; 0: nobody on this node */
+    SETTING_LEFT_OUT = 2,         /* destinations with a tunnel behind them that had no room in `destinations` */
     SETTINGS_MAX = 8
 };
 
@@ -193,7 +194,9 @@ enum reason {
     REASON_SHORTCUT_GONE = 28,     /* the peer has closed or left */
     REASON_SHORTCUT_OFF = 29,      /* switched off for the pod or the node while the connection was open */
     REASON_INBOUND_STRICT = 30,    /* no living worker, open, but the pod accepts mutual TLS only: reset */
-    REASON_TUNNEL_REFUSED = 31     /* no living worker, open, but whom it meant is reached by tunnel only: ECONNREFUSED */
+    REASON_TUNNEL_REFUSED = 31,    /* no living worker, open, but whom it meant is reached by tunnel only: ECONNREFUSED */
+    REASON_DIRECT_OVERFLOW = 32,   /* not known, while some that are reached by tunnel had no room: maybe one of them */
+    REASON_OVERFLOW_REFUSED = 33   /* likewise, from a pod that is strict: ECONNREFUSED */
 };
 
 struct counters {

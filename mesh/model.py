@@ -299,7 +299,8 @@ class Destination(Value):
     port: int
     service: bool
     backends: tuple[tuple[str, int], ...] = ()
-    tunnelled: bool = False  # nobody behind it may be reached in plaintext: refuse, rather than go direct
+    guarded: bool = False  # somebody behind it is reached by tunnel
+    tunnelled: bool = False  # everybody is, so nobody in plaintext: refuse, rather than go direct
 
 
 class PlanEndpoint(Value):

@@ -38,8 +38,8 @@ class DestinationCompiler:
             for each in made:
                 found.setdefault((each.address, each.port), each)  # of two that claim a VIP the first has it
         for address, workload in pods.items():
-            tunnelled = workload.uid in peers
-            found[address, 0] = Destination(address=address, port=0, service=False, tunnelled=tunnelled)
+            peer = workload.uid in peers
+            found[address, 0] = Destination(address=address, port=0, service=False, guarded=peer, tunnelled=peer)
         for address in CANARY_ADDRESSES:
             found[address, CANARY_PORT] = Destination(address=address, port=CANARY_PORT, service=False)
         return found
@@ -53,5 +53,12 @@ def compile_destinations(snapshot: Snapshot, peers: Mapping[str, Peer]) -> dict[
 def _of_vip(vip: str, port: ServicePort, pods: Mapping[str, Workload], peers: Mapping[str, Peer]) -> Destination:
     chosen = usable(port.endpoints, vip)
     plain = tuple((each.address, each.port) for each in chosen if uid_of(each, pods) not in peers)
-    tunnelled = bool(chosen) and not plain
-    return Destination(address=vip, port=port.port, service=True, backends=plain, tunnelled=tunnelled)
+    guarded = len(plain) < len(chosen)
+    return Destination(
+        address=vip,
+        port=port.port,
+        service=True,
+        backends=plain,
+        guarded=guarded,
+        tunnelled=guarded and not plain,
+    )

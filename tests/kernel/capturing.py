@@ -40,7 +40,7 @@ def pod_address(address: str) -> Destination:
 
 def tunnelled(address: str, port: int = 0) -> Destination:
     """A pod's address, or a Service's with its port, behind which everybody is reached by tunnel."""
-    return Destination(address=address, port=port, service=bool(port), tunnelled=True)
+    return Destination(address=address, port=port, service=bool(port), guarded=True, tunnelled=True)
 
 
 def model(pod: Pod, **settings: Any) -> ModelPod:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import shutil
 import socket
@@ -275,16 +276,46 @@ def test_a_full_table_is_named_and_what_fits_works(tiny):
     tiny.know()
 
 
-def test_too_many_backends_leave_the_service_out_and_the_others_in(tiny):
+def test_a_service_with_too_many_backends_is_captured_too_and_refused_while_no_worker_lives(tiny):
     client = tiny.enrol(tiny.lab.pod("client"))
     vips = [tiny.lab.vip()[0] for _ in range(2)]
-    with pytest.raises(KernelError, match="1 of 2 destinations"):
+    with pytest.raises(KernelError, match="the backends of 1 have no room"):
         tiny.know(
             service(vips[0], 80, *((f"10.0.0.{n}", 80) for n in range(9))),
             service(vips[1], 80, ("10.0.0.1", 80)),
         )
-    with client.pod.connect(vips[1], 80):
-        client.outbound.accept()[0].close()
+    for vip in vips:
+        with client.pod.connect(vip, 80):
+            client.outbound.accept()[0].close()
+    tiny.stop_beating()
+    with pytest.raises(ConnectionRefusedError):
+        client.pod.connect(vips[0], 80)
+    assert client.count("backend_missing") == 1
+
+
+def test_what_ought_to_go_by_tunnel_and_has_no_room_is_refused_from_strict_pods_and_counted_from_others(tiny):
+    """The hook does not know who it was: so all that it does not know."""
+    strict = tiny.enrol(tiny.lab.pod("strict"), mtls=Mtls.STRICT)
+    permissive = tiny.enrol(tiny.lab.pod("permissive"))
+    peers = [f"10.5.5.{n}" for n in range(4)]
+    with pytest.raises(KernelError, match="1 ought to go by tunnel"):
+        tiny.know(*map(tunnelled, peers))
+    refused = [address for address in peers if not goes_on(strict, address)]
+    assert len(refused) == strict.count("overflow_refused") == 1
+    assert goes_on(permissive, refused[0])
+    assert permissive.count("direct_overflow") == 1
+    assert strict.count("direct_overflow") == strict.count("direct_unknown") == 0
+    tiny.known.pop()
+    tiny.know()
+    assert goes_on(strict, "10.6.6.6")
+    assert strict.count("direct_unknown") == 1
+
+
+def goes_on(client: Enrolled, address: str) -> bool:
+    """Whether a connect is let go, wherever it leads."""
+    with client.pod.socket() as sock:
+        sock.setblocking(False)
+        return sock.connect_ex((address, 80)) in (0, errno.EINPROGRESS)
 
 
 def test_a_connection_that_nobody_announced_is_counted(capture):

@@ -139,7 +139,7 @@ def wider(struct: str) -> Callable[[str], str]:
 
 
 def narrower_counters(text: str) -> str:
-    return text.replace("REASONS_MAX = 32 ", "REASONS_MAX = 24 ")
+    return text.replace("REASONS_MAX = 64 ", "REASONS_MAX = 32 ")
 
 
 @pytest.mark.parametrize(

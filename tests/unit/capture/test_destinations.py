@@ -10,7 +10,7 @@ import pytest
 
 from mesh.capture._bpf import lib
 from mesh.capture.destinations import Destinations, entry
-from mesh.capture.objects import KernelError, Map, MapFull, pack, pack_address, unpack
+from mesh.capture.objects import KernelError, Map, MapFull, index, pack, pack_address, unpack
 from mesh.model import Destination
 
 
@@ -39,7 +39,7 @@ class FakeMap:
 
 class Tables:
     def __init__(self, destinations: int = 1 << 30, backends: int = 1 << 30) -> None:
-        self.maps = {"destinations": FakeMap(destinations), "backends": FakeMap(backends)}
+        self.maps = {"destinations": FakeMap(destinations), "backends": FakeMap(backends), "settings": FakeMap()}
         self.table = self.successor()
 
     def successor(self) -> Destinations:
@@ -57,7 +57,12 @@ class Tables:
 
     @property
     def writes(self) -> int:
-        return sum(each.writes for each in self.maps.values())
+        return sum(self.maps[name].writes for name in ("destinations", "backends"))
+
+    @property
+    def left_out(self) -> int:
+        """What the hook is told."""
+        return int.from_bytes(self.maps["settings"].held[index(lib.SETTING_LEFT_OUT)], "little")
 
 
 def service(address: str, *backends: tuple[str, int], port: int = 80) -> Destination:
@@ -152,8 +157,46 @@ def test_a_full_table_makes_room_first():
     assert len(tables.maps["destinations"].held) == 2
 
 
-def test_backends_that_have_no_room_leave_no_trace():
+def test_a_service_whose_backends_have_no_room_is_there_without_until_they_have():
+    """Captured while a worker lives, and refused while none does; left out, it would go direct."""
     tables = Tables(backends=2)
-    with pytest.raises(KernelError):
-        tables.want(service("10.0.0.1", *((f"10.1.0.{n}", 80) for n in range(3))))
-    assert tables.maps["backends"].held == tables.maps["destinations"].held == {}
+    wanted = service("10.0.0.1", *((f"10.1.0.{n}", 80) for n in range(3)))
+    with pytest.raises(KernelError, match="the backends of 1 have no room, so they are refused while no worker lives"):
+        tables.want(wanted)
+    assert tables.maps["backends"].held == {}
+    assert tables.picks("10.0.0.1", 80) == set()
+    tables.maps["backends"].room = 3
+    tables.want(wanted)
+    assert len(tables.picks("10.0.0.1", 80)) == 3
+
+
+def tunnelled(address: str) -> Destination:
+    return Destination(address=address, port=0, service=False, guarded=True, tunnelled=True)
+
+
+def kept(tables: Tables) -> set[bytes]:
+    return set(tables.maps["destinations"].held)
+
+
+def test_in_a_full_table_whoever_is_reached_by_tunnel_has_room_before_others():
+    """What the hook does not know goes direct, and for him that would be plaintext."""
+    tables = Tables(destinations=2, backends=4)
+    with pytest.raises(KernelError, match=r"1 of 3 destinations go direct$"):
+        tables.want(service("10.0.0.1", ("10.1.0.1", 80)), service("10.0.0.2"), tunnelled("10.2.0.1"))
+    assert pack_address("10.2.0.1", 0) in kept(tables)
+    with pytest.raises(KernelError, match=r"2 of 4 destinations go direct$"):
+        tables.want(service("10.0.0.1"), service("10.0.0.2"), tunnelled("10.2.0.1"), tunnelled("10.2.0.2"))
+    assert kept(tables) == {pack_address("10.2.0.1", 0), pack_address("10.2.0.2", 0)}
+    assert tables.maps["backends"].held == {}
+    assert tables.left_out == 0
+
+
+def test_if_even_those_are_too_many_the_hook_is_told():
+    tables = Tables(destinations=2)
+    several = [tunnelled(f"10.2.0.{n}") for n in range(3)]
+    with pytest.raises(KernelError, match=r"2 of 4 destinations go direct, of which 1 ought to go by tunnel"):
+        tables.want(service("10.0.0.1"), *several)
+    assert tables.left_out == 1
+    tables.want(*several[:2])
+    assert tables.left_out == 0
+    assert len(kept(tables)) == 2
