@@ -28,6 +28,7 @@ Around them:
     watch        is every pod really captured? proofs and repairs
     source       where objects come from, and where pods are
     announce     what the agent tells the other nodes
+    held         what they told it, where their lists are missing
     report       what the agent tells of itself, as one document
     agent        composition root: one per node, root
     worker       composition root: several per node, no privileges

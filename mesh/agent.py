@@ -33,6 +33,7 @@ from mesh.forward.fleet import Fleet
 from mesh.forward.messages import Limits, Welcome
 from mesh.forward.quic.desk import Desk
 from mesh.forward.supervisor import Supervisor
+from mesh.held import HeldNodes
 from mesh.identity.keeper import Audiences
 from mesh.kube.api.publication import ApiBoard
 from mesh.model import Ruling, Snapshot, Transport
@@ -99,6 +100,9 @@ class Agent:
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
         self.source, board = open_source(config)
         self.places = Places(cgroup2_root())
+        self.held = HeldNodes(
+            config.run_dir / "nodes", config.certificate_seconds
+        )  # no certificate of theirs lasts longer
         self.announcement = Announcement(config, self.enrolment, self.watch, lambda: self.snapshot is not None, board)
         self.routes = NodeRoutes(config)
         self.report = Report(
@@ -107,10 +111,11 @@ class Agent:
             self.routes,
             self.credentials,
             self.desk,
+            self.held,
         )
         self.observer = Observer(self.report.look, self.report.series)
         self.found: Snapshot | None = None  # what the source said last
-        self.snapshot: Snapshot | None = None  # the same with pods' places, in effect
+        self.snapshot: Snapshot | None = None  # the same with pods' places and missing nodes, in effect
 
     async def run(self) -> None:
         """Until a signal says otherwise."""
@@ -195,7 +200,7 @@ class Agent:
             await lasting(partial(self._bring_in, found))
 
     async def _bring_in(self, found: Snapshot) -> None:
-        snapshot = self.places.located(found)
+        snapshot = self._completed(found)
         await self.credentials.want(snapshot)
         await self.enrolment.apply(snapshot)
         self._tell_quic(snapshot)
@@ -203,14 +208,19 @@ class Agent:
         self.report.see(snapshot)
         self.found, self.snapshot = found, snapshot
 
+    def _completed(self, found: Snapshot) -> Snapshot:
+        return self.places.located(self.held.complete(found))
+
     async def _reconcile(self) -> None:
-        """Namespaces come and go without a word from the source."""
+        """Namespaces come and go without a word from the source; so does the time for which missing lists hold."""
         while True:
             await asyncio.sleep(self.config.reconcile_seconds)
             if self.found is not None:
-                self.snapshot = self.places.located(self.found)
+                before, self.snapshot = self.snapshot, self._completed(self.found)
                 await self.enrolment.apply(self.snapshot)
                 self._tell_quic(self.snapshot)
+                if before is None or before.nodes != self.snapshot.nodes:
+                    self.report.see(self.snapshot)
 
     async def _observe(self) -> None:
         while True:

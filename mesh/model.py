@@ -202,6 +202,7 @@ class MeshNode(Value):
     name: str
     workloads: tuple[Workload, ...] = ()
     transport: Transport = Transport.HBONE  # by which it wants to be reached
+    missing_since: float | None = None  # its list is gone since then, s since boot, and nobody took it back: it holds
 
 
 class Host(Value):

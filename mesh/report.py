@@ -22,7 +22,8 @@ from mesh.forward.engine import StatsError, bucket_bounds_us, read_counters, rea
 from mesh.forward.fleet import Fleet
 from mesh.forward.quic.desk import Desk
 from mesh.forward.supervisor import Supervisor, Worker
-from mesh.model import Authorization, FailMode, Mtls, Pod, PodState, Ruling, Series, Snapshot
+from mesh.held import HeldNodes
+from mesh.model import Authorization, FailMode, MeshNode, Mtls, Pod, PodState, Ruling, Series, Snapshot
 from mesh.node_routes import NodeRoutes
 from mesh.observe import status
 from mesh.observe.build import version
@@ -50,10 +51,11 @@ class Report:
         routes: NodeRoutes,
         credentials: Credentials,
         desk: Desk,
+        held: HeldNodes,
     ) -> None:
         self._config, self._kernel, self._fleet = config, kernel, fleet
         self._supervisor, self._enrolment, self._watch, self._announcement = supervisor, enrolment, watch, announcement
-        self._routes, self._credentials, self._desk = routes, credentials, desk
+        self._routes, self._credentials, self._desk, self._held = routes, credentials, desk, held
         self._started = time.monotonic()
         self._source_of_all = source
         self._rulings = Rulings()
@@ -108,10 +110,8 @@ class Report:
                 available=self._kernel.shortcut.available, detail=self._kernel.shortcut.detail
             ),
             trust_domain=self._config.trust_domain,
-            peers=tuple(
-                status.PeerStatus(node=node.name, transport=node.transport, workloads=len(node.workloads))
-                for node in self._snapshot.nodes
-            ),
+            peers=tuple(self._peer(node) for node in self._snapshot.nodes),
+            peer_lists_lost=self._held.lost,
             announced=self._announced(),
             identity=self._credentials.shown(),
             quic=self._quic(),
@@ -122,6 +122,17 @@ class Report:
                 problem=self._routes.problem,
             ),
             latency_bounds_us=bucket_bounds_us(),
+        )
+
+    def _peer(self, node: MeshNode) -> status.PeerStatus:
+        gone, left = self._held.missing(node)
+        return status.PeerStatus(
+            node=node.name,
+            transport=node.transport,
+            workloads=len(node.workloads),
+            missing_seconds=gone,
+            held_seconds=left,
+            problem=self._held.problem(node),
         )
 
     def _source(self) -> status.SourceStatus:

@@ -43,7 +43,9 @@ def _unsay(directory: Path) -> list[str]:
         path = withdraw(directory / "published", directory.name)
     except PublicationError as error:
         return [str(error)]
-    return [f"removed {path}, by which other nodes knew this one"] if path else []
+    return (
+        [f"emptied {path}, by which the other nodes knew this one; once they have read it, it can go"] if path else []
+    )
 
 
 def _forget(directory: Path) -> list[str]:

@@ -32,6 +32,10 @@ def agent(document: StatusDocument, cli_version: str) -> Iterator[Check]:
     if document.announced.path:
         hint = "they reach its pods as the last list says"
         yield _check(AGENT, "the other nodes are told who is in the mesh here", document.announced.problem, hint=hint)
+    if document.peers:
+        missing = "\n    ".join(peer.problem for peer in document.peers if peer.problem)
+        hint = "its agent writes the list again; of a node that is gone for good, write one without workloads"
+        yield _check(AGENT, "the other nodes say who is in the mesh there", missing, Result.WARNING, hint)
     if any(pod.shortcut for pod in document.pods):
         off = "" if document.shortcut.available else document.shortcut.detail or "no reason given"
         hint = "the pods that ask for it use TCP"

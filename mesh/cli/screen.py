@@ -14,7 +14,7 @@ from mesh.model import PodState
 from mesh.node.routing import Standing
 from mesh.observe.rates import ServiceRates, Share, rates
 from mesh.observe.shortcut import total
-from mesh.observe.status import PodStatus, RoutingStatus, StatusDocument, WorkerStatus
+from mesh.observe.status import NodesDocument, PodStatus, RoutingStatus, StatusDocument, WorkerStatus
 
 _STATE_STYLE = {
     PodState.CAPTURED: "green",
@@ -116,7 +116,7 @@ def peers_lines(document: StatusDocument) -> list[Text]:
     lines = [Text(text, style="dim")]
     if announced.problem:
         lines.append(Text(announced.problem, style="bold red"))
-    return lines
+    return lines + [Text(peer.problem, style="bold red") for peer in peers if peer.problem]
 
 
 def identity_lines(document: StatusDocument) -> list[Text]:
@@ -238,8 +238,18 @@ def screen(now: StatusDocument, before: StatusDocument | None = None) -> Rendera
     return Group(*parts)
 
 
-def nodes_screen(routing: RoutingStatus) -> RenderableType:
-    """The other nodes' networks of pods."""
+def nodes_screen(nodes: NodesDocument) -> RenderableType:
+    """The other nodes' networks of pods, and their lists."""
+    if not nodes.peers:
+        return _networks(nodes)
+    table = table_of("NODE", "TRANSPORT", "IN THE MESH", "LIST", "DETAIL", right=("IN THE MESH",))
+    for each in nodes.peers:
+        standing = Text("missing", style="bold red") if each.problem else Text("there", style="green")
+        row(table, each.node, each.transport, str(each.workloads), standing, each.problem)
+    return Group(_networks(nodes), Text(""), table)
+
+
+def _networks(routing: RoutingStatus) -> RenderableType:
     lines = [Text(f"node routing is {routing.mode or 'off'}")]
     if routing.repairs_total:
         lines.append(Text(f"{many(routing.repairs_total, 'route')} removed by somebody and put back", style="yellow"))

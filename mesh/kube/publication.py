@@ -2,7 +2,8 @@
 
 * It is replaced at once and whole. It is ours alone: a file that says anything else is never overwritten or removed.
 * Nobody tells how old it is, and a reader must not guess: an agent that is gone says nothing, but its workers serve on.
-  What it lists holds until it says otherwise, or until `seine clean` on its node or an operator removes the file.
+  What it lists holds until it says otherwise: `seine clean` on its node leaves a list without pods behind. That the
+  file is gone says nothing: the others hold what it listed for a while (mesh.control.vanished).
   Who is listed and gone is not reached (its Services have lost the endpoint by then); whoever has its address later is
   told from it by the uid of its Pod object. In Kubernetes a Lease will tell the dead from the silent.
 * `record`, a file in the run directory, knows where it is, so that the next agent and `seine clean` can take it away.
@@ -71,30 +72,44 @@ def publish(path: Path, node: MeshNode, record: Path) -> None:
     """Raises PublicationError."""
     try:
         if not record.exists() or record.read_text() != str(path):
-            withdraw(record, node.name)
+            _move(record, node.name)
             record.write_text(str(path))
-        published(path, node.name)  # refuses to take another file's place
-        fresh = path.with_name(f".{path.name}.new")
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(HEAD + yaml.safe_dump(mesh_node(node), sort_keys=False))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        _write(path, node)
     except OSError as error:
         raise PublicationError(
             f"{path} cannot be written: {error.strerror}; the other nodes know the last one"
         ) from None
 
 
+def _write(path: Path, node: MeshNode) -> None:
+    published(path, node.name)  # refuses to take another file's place
+    fresh = path.with_name(f".{path.name}.new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(HEAD + yaml.safe_dump(mesh_node(node), sort_keys=False))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _move(record: Path, node: str) -> None:
+    """It is written elsewhere from now on, and a node is defined once."""
+    former = Path(record.read_text()) if record.exists() else None
+    if former is not None and published(former, node) is not None:
+        former.unlink()
+
+
 def withdraw(record: Path, node: str) -> Path | None:
-    """Take away what was published; which file it was, None if there was none. Raises PublicationError."""
+    """Take back what was published, by a list without pods; in which file, None if there was none.
+
+    The file stays, or comes back: that it is gone would tell the others nothing. Raises PublicationError.
+    """
+    if not record.exists():
+        return None
     try:
         path = Path(record.read_text())
-        if published(path, node) is not None:
-            path.unlink()
+        if path.parent.exists():  # else nobody reads there
+            _write(path, MeshNode(name=node))
         record.unlink()
-    except FileNotFoundError:
-        return None
     except OSError as error:
-        raise PublicationError(f"what {record} names cannot be removed: {error.strerror}") from None
+        raise PublicationError(f"what {record} names cannot be taken back: {error.strerror}") from None
     return path

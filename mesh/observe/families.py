@@ -121,6 +121,13 @@ POD_IDENTITY = Family(
     (*POD, "mtls", "identity"),
 )
 PEER_WORKLOADS = Family("seine_peer_workloads", "gauge", "Pods that another node lists.", ("node", "transport"))
+PEER_MISSING = Family(
+    "seine_peer_list_missing_seconds",
+    "gauge",
+    "Since another node's list of pods is gone without a goodbye; what it said last holds. 0: it is there.",
+    ("node",),
+)
+PEER_LISTS_LOST = Family("seine_peer_lists_lost_total", "counter", "Lists of other nodes that went without a goodbye.")
 ANNOUNCED = Family("seine_announced_workloads", "gauge", "Pods of this node that the other nodes are told of.")
 CAPTURE = Family("seine_capture_events_total", "counter", "What the kernel hooks did, by reason.", (*POD, "reason"))
 STOCK = Family("seine_socket_stock", "gauge", "Unconnected sockets that workers hold.", (*POD, "family"))

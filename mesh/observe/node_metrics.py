@@ -94,6 +94,8 @@ def offers(document: StatusDocument) -> Iterator[Offer]:
     yield from _workers(document)
     yield from _engine(document.workers)
     yield f.PEER_WORKLOADS, plain(lambda: (((peer.node, peer.transport), peer.workloads) for peer in document.peers))
+    yield f.PEER_MISSING, plain(lambda: (((peer.node,), peer.missing_seconds) for peer in document.peers))
+    yield f.PEER_LISTS_LOST, plain(lambda: [((), document.peer_lists_lost)])
     yield f.ANNOUNCED, plain(lambda: [((), document.announced.workloads)])
     yield from _routing(document)
     yield from identity_metrics.offers(document)

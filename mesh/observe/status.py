@@ -34,6 +34,9 @@ class PeerStatus(Value, frozen=True):
     node: str
     transport: Transport = Transport.HBONE
     workloads: int = 0  # in the mesh there
+    missing_seconds: float = 0.0  # since its list is gone, which nobody took back; 0: the list is there
+    held_seconds: float = 0.0  # for how long it holds all the same
+    problem: str = ""  # a sentence about that
 
 
 class AnnouncedStatus(Value, frozen=True):
@@ -127,6 +130,12 @@ class RoutingStatus(Value, frozen=True):
     neighbours: tuple[Neighbour, ...] = ()  # one per node and family that has pods
     repairs_total: int = 0  # routes and rules that somebody removed and that were put back
     problem: str = ""  # a sentence: why none are kept at all
+
+
+class NodesDocument(RoutingStatus, frozen=True):
+    """What `seine nodes -o json` says."""
+
+    peers: tuple[PeerStatus, ...] = ()
 
 
 class QuicWay(Value, frozen=True):
@@ -226,6 +235,7 @@ class StatusDocument(Value, frozen=True):
     shortcut: ShortcutStatus = ShortcutStatus()
     trust_domain: str = ""
     peers: tuple[PeerStatus, ...] = ()
+    peer_lists_lost: int = 0  # that were missing once, since the agent started
     announced: AnnouncedStatus = AnnouncedStatus()
     identity: IdentityStatus = IdentityStatus()
     routing: RoutingStatus = RoutingStatus()

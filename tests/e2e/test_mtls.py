@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from operator import sub
 
 import pytest
+import yaml
 
 from tests.kit import apps, talk
 from tests.kit.frames import Frames
@@ -81,7 +82,8 @@ def built(tmp_path_factory) -> Iterator[Town]:
         with nodes:
             nodes.wait_service(*MODES)
             yield town
-        assert list(nodes.manifests.directory.glob("meshnode-*")) == [], "`seine clean` takes back what was said"
+        left = [yaml.safe_load(path.read_text()) for path in nodes.manifests.directory.glob("meshnode-*.yaml")]
+        assert [each["spec"]["workloads"] for each in left] == [[], []], "`seine clean` takes back what was said"
 
 
 @pytest.fixture
@@ -255,6 +257,39 @@ def test_a_list_that_somebody_removes_comes_back(town):
     assert "left alone" in town.far.seine("status").stdout
     path.unlink()
     eventually(lambda: path.exists() and path.read_text() == said, "the list to be written again")
+
+
+def test_a_list_that_is_gone_makes_nobody_plaintext_and_is_told(town):
+    """Its agent is dead and cannot write it again; the caller's agent starts anew. A list without pods is a goodbye."""
+    path = town.nodes.manifests.directory / f"meshnode-{town.nodes.b.name}.yaml"
+    town.far.kill_agent()
+    said = path.read_text()
+    path.unlink()
+    told = f"the MeshNode of {town.nodes.b.name} is gone"
+    eventually(lambda: any(told in peer["problem"] for peer in town.near.status()["peers"]), "it to be told")
+    restarted = [None, town.near.kill_agent]
+    with wire(town) as frames:
+        for step in restarted:
+            if step is not None:
+                step()
+                town.near.heal()
+                assert listed(town.near) == 2
+            for mode in ("strict", "permissive"):
+                for address in ways(town.servers[mode], town.vips[mode]):
+                    assert request(town.client, address, "still private") == f"{mode}\n"
+    assert frames.holding(b"still private") == []
+    for command in ("status", "nodes", "check"):
+        assert told in " ".join(town.near.seine(command).stdout.split())
+    metrics = town.near.metrics()
+    assert metrics.value("seine_peer_list_missing_seconds", node=town.nodes.b.name) > 0
+    goodbye = yaml.safe_load(said)
+    goodbye["spec"]["workloads"] = []
+    town.nodes.manifests.write(path.stem, goodbye)
+    eventually(lambda: listed(town.near) == 0, "the goodbye to be heard")
+    assert request(town.client, town.servers["permissive"].ip, "in the open") == "permissive\n"
+    path.write_text(said)
+    town.healthy()
+    assert town.near.metrics().value("seine_peer_list_missing_seconds", node=town.nodes.b.name) == 0
 
 
 def test_a_node_that_lists_anothers_pod_is_not_believed_and_told(town):

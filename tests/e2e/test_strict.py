@@ -91,7 +91,8 @@ def test_what_a_pod_accepts_is_shown_and_who_is_listed_elsewhere_counted(town):
         "client": "permissive",
         "strict": "strict",
     }
-    assert town.mesh.status()["peers"] == [{"node": "elsewhere", "transport": "hbone", "workloads": 1}]
+    (peer,) = town.mesh.status()["peers"]
+    assert (peer["node"], peer["transport"], peer["workloads"], peer["problem"]) == ("elsewhere", "hbone", 1, "")
     assert "1 other node with 1 pod, the others are told nothing" in town.mesh.seine("status").stdout
     assert town.mesh.metrics().value("seine_peer_workloads", node="elsewhere", transport="hbone") == 1
 
@@ -134,8 +135,8 @@ def test_a_service_goes_on_with_those_that_need_no_tunnel(town, nobody):
 
 
 def test_a_pod_that_is_no_longer_listed_is_reached_as_without_a_mesh(town):
-    (town.mesh.manifests.directory / "meshnode-elsewhere.yaml").unlink()
-    eventually(lambda: not town.mesh.status()["peers"], "the other node to be forgotten")
+    town.mesh.manifests.write("meshnode-elsewhere", listing("elsewhere"))
+    eventually(lambda: not any(peer["workloads"] for peer in town.mesh.status()["peers"]), "it to be heard")
     town.mesh.kill_everything()
     with town.client.connect(town.far.ip, 7000) as sock:
         assert talk.who(sock)["name"] == "far"

@@ -8,6 +8,7 @@ from mesh.model import PodState
 from mesh.observe.status import (
     AnnouncedStatus,
     CertificateStatus,
+    PeerStatus,
     PodStatus,
     RootStatus,
     ShortcutStatus,
@@ -46,6 +47,9 @@ def test_what_is_not_understood_is_a_warning() -> None:
 
 def test_other_nodes_that_know_an_old_list() -> None:
     why = "/etc/seine/meshnode-n1.yaml cannot be written: No space left on device"
+    lost = PeerStatus(node="n2", workloads=3, missing_seconds=60.0, held_seconds=3600.0, problem="n2 is silent")
+    found = failed(peers=(PeerStatus(node="n3", workloads=1), lost))
+    assert found == {"the other nodes say who is in the mesh there": (Result.WARNING, "n2 is silent")}
     found = failed(announced=AnnouncedStatus(path="/etc/seine/meshnode-n1.yaml", problem=why))
     assert found == {"the other nodes are told who is in the mesh here": (Result.ERROR, why)}
 

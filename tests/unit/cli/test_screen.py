@@ -22,6 +22,7 @@ from mesh.observe.rates import Share
 from mesh.observe.status import (
     AnnouncedStatus,
     EndpointStatus,
+    NodesDocument,
     PeerStatus,
     PodStatus,
     QuicStatus,
@@ -157,7 +158,7 @@ NEIGHBOURS = (
 
 
 def test_the_other_nodes_have_a_line_each() -> None:
-    assert squeezed(nodes_screen(RoutingStatus(mode="auto", neighbours=NEIGHBOURS, repairs_total=1))) == (
+    assert squeezed(nodes_screen(NodesDocument(mode="auto", neighbours=NEIGHBOURS, repairs_total=1))) == (
         "node routing is auto\n"
         "1 route removed by somebody and put back\n"
         "\n"
@@ -168,8 +169,19 @@ def test_the_other_nodes_have_a_line_each() -> None:
 
 
 def test_without_other_nodes_a_sentence_says_so() -> None:
-    assert "no Node of the source but this one has pods" in printed(nodes_screen(RoutingStatus(mode="auto")))
-    assert "another agent" in printed(nodes_screen(RoutingStatus(mode="auto", problem="another agent")))
+    assert "no Node of the source but this one has pods" in printed(nodes_screen(NodesDocument(mode="auto")))
+    assert "another agent" in printed(nodes_screen(NodesDocument(mode="auto", problem="another agent")))
+
+
+def test_the_other_nodes_lists_are_named_and_one_that_is_missing_has_its_sentence() -> None:
+    peers = (
+        PeerStatus(node="n2", workloads=3),
+        PeerStatus(node="n3", transport=Transport.QUIC, workloads=1, missing_seconds=5.0, problem="it is gone"),
+    )
+    assert squeezed(nodes_screen(NodesDocument(mode="auto", peers=peers))).endswith(
+        "NODE TRANSPORT IN THE MESH LIST DETAIL\nn2 hbone 3 there\nn3 quic 1 missing it is gone"
+    )
+    assert "it is gone" in printed(screen(document(peers=peers)))
 
 
 def test_the_status_tells_only_of_nodes_that_are_not_reached() -> None:

@@ -67,16 +67,26 @@ def test_a_file_that_says_something_else_is_neither_overwritten_nor_removed(path
         assert path.read_text(errors="surrogateescape") == text
 
 
-def test_it_is_withdrawn_once(path, record):
+def test_it_is_withdrawn_once_by_a_list_without_pods(path, record):
     publish(path, listing("n1", "a"), record)
     assert withdraw(record, "n1") == path
-    assert not path.exists()
+    assert published(path, "n1") == mesh_node("n1")
     assert withdraw(record, "n1") is None
 
 
 def test_it_is_withdrawn_though_somebody_removed_it_already(path, record):
+    """The others hold what a missing file said last."""
     publish(path, listing("n1", "a"), record)
     path.unlink()
+    assert withdraw(record, "n1") == path
+    assert published(path, "n1") == mesh_node("n1")
+    assert not record.exists()
+
+
+def test_it_is_withdrawn_where_there_is_no_directory_any_more(path, record):
+    publish(path, listing("n1", "a"), record)
+    path.unlink()
+    path.parent.rmdir()
     assert withdraw(record, "n1") == path
     assert not record.exists()
 
