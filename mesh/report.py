@@ -205,6 +205,7 @@ class Report:
                     trust_domain=self._config.trust_domain,
                     authorization=self._fleet.policies.get(member.slot, Authorization()),
                     fail_mode=FailMode.CLOSED if pod.mtls is Mtls.STRICT else pod.fail_mode,
+                    mtls=pod.mtls,
                     skip_inbound_ports=tuple(sorted(pod.skip_inbound_ports)),
                 )
         return None

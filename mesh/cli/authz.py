@@ -13,7 +13,7 @@ from mesh.cli import client, hooks
 from mesh.cli.output import NodeOption, Output, OutputOption, emit, fail
 from mesh.identity.authz import Facts, Request
 from mesh.identity.explain import Explanation, explain
-from mesh.model import Authorization, AuthzAction, FailMode, Value, spiffe_id
+from mesh.model import Authorization, AuthzAction, FailMode, Mtls, Value, spiffe_id
 from mesh.observe.status import PodAuthorization
 
 NAME = "authz"
@@ -59,6 +59,16 @@ def _ask(node: str, namespace: str, pod: str) -> PodAuthorization:
     return msgspec.json.decode(body, type=PodAuthorization)
 
 
+def beside_policies(pod: PodAuthorization, asked: Facts) -> Explanation | None:
+    """What is decided before any policy is asked."""
+    if asked.port in pod.skip_inbound_ports:
+        return Explanation(allowed=True, verdict=f"let through: port {asked.port} is not captured, so nobody is asked")
+    if pod.mtls is Mtls.STRICT and not asked.identity:
+        why = "it accepts mutual TLS only (seine.dev/mtls: strict), and nobody is proven without"
+        return Explanation(allowed=False, verdict=f"refused: {why}")
+    return None
+
+
 # --- for people
 
 
@@ -70,9 +80,19 @@ def _default(authorization: Authorization) -> str:
     return "whom no DENY matches may call it: there is no ALLOW"
 
 
+def _denies_the_proven(authorization: Authorization) -> bool:
+    denying = (each for each in authorization.policies if each.action is AuthzAction.DENY)
+    sources = (source for policy in denying for rule in policy.rules for source in rule.sources)
+    return any(source.principals or source.namespaces for source in sources)
+
+
 def _warnings(pod: PodAuthorization) -> Iterator[str]:
     if pod.authorization != Authorization() and pod.fail_mode is FailMode.OPEN:
         yield "while no worker lives nothing is enforced: its fail mode is open (seine.dev/fail)"
+    if pod.mtls is not Mtls.STRICT and _denies_the_proven(pod.authorization):
+        yield "it accepts plaintext, whose callers are nobody to a DENY by principal or namespace; strict pods do not"
+    if pod.mtls is Mtls.DISABLED:
+        yield "only callers on its own node are proven, others known by address: its mutual TLS is disabled"
     if pod.skip_inbound_ports:
         yield f"nothing is enforced on ports that are not captured: {', '.join(map(str, pod.skip_inbound_ports))}"
 
@@ -135,7 +155,8 @@ def run(
     if caller or port or request:
         identity, address = _callers(caller or [], answer.pod.trust_domain)
         asked = Facts(identity=identity, address=address, port=port, request=request)
-        answer = Answer(pod=answer.pod, asked=asked, explanation=explain(answer.pod.authorization, asked))
+        explanation = beside_policies(answer.pod, asked) or explain(answer.pod.authorization, asked)
+        answer = Answer(pod=answer.pod, asked=asked, explanation=explanation)
     emit(answer, output, lambda: _text(answer))
     if answer.explanation and not answer.explanation.allowed:
         raise typer.Exit(1)

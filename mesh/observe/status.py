@@ -252,6 +252,7 @@ class PodAuthorization(Value, frozen=True):
     trust_domain: str
     authorization: Authorization
     fail_mode: FailMode = FailMode.OPEN
+    mtls: Mtls = Mtls.PERMISSIVE
     skip_inbound_ports: tuple[int, ...] = ()  # not captured, so nothing is enforced there
 
 

@@ -264,3 +264,23 @@ def test_seine_authz_says_what_curl_sees(town):
         "denied by DENY default/secret, rule 0"
         in town.mesh.seine("authz", "server", *("--path", "/files/secret")).stdout
     )
+
+
+def test_seine_authz_knows_what_is_decided_before_any_policy_is_asked(town):
+    """By strict, and by ports that are left alone: said and seen."""
+    town.manifests.policy("nobody", allow("nobody"))
+    strict = {"seine.dev/mtls": "strict", "config.seine.dev/skip-inbound-ports": "7000"}
+    town.manifests.pod(town.server, service_account="server", labels={"tier": "back"}, annotations=strict)
+    try:
+        eventually(lambda: town.mesh.pod(town.server)["mtls"] == "strict", "the pod to be strict")
+        with town.outside.connect(town.server.ip, 7000) as sock:
+            assert ask(sock, "echo hello") == "hello"
+        said = town.mesh.seine("authz", "server", "--port", "7000", "--from", town.outside.ip)
+        assert (said.returncode, "port 7000 is not captured" in said.stdout) == (0, True)
+        with pytest.raises((ConnectionError, EOFError)), town.outside.connect(town.server.ip, 5432) as sock:
+            ask(sock, "echo hello")
+        said = town.mesh.seine("authz", "server", "--port", "5432", "--from", town.outside.ip)
+        assert (said.returncode, "mutual TLS only" in said.stdout) == (1, True)
+    finally:
+        town.manifests.pod(town.server, service_account="server", labels={"tier": "back"})
+        eventually(lambda: town.mesh.pod(town.server)["mtls"] == "permissive", "the pod to be permissive again")
