@@ -113,6 +113,7 @@
     X(tunnel_received_bytes, 0) \
     X(tls_handshakes, 0) \
     X(tls_resumed, 0) \
+    X(tls_update_flood, 0) \
     X(tls_timeout, 0) \
     X(tls_signatures, 0) \
     X(tls_signature_refused, 0) \
@@ -164,6 +165,7 @@
     X(denied, "the peer's identity or certificate is on the list of denied ones") \
     X(version, "the peer does not speak TLS 1.3") \
     X(alpn, "the peer does not speak HTTP/2") \
+    X(algorithms, "the peer offers no cipher, group or signature that we use") \
     X(unsigned, "the agent did not sign our part of the handshake") \
     X(told, "the peer refused us, and said so by an alert") \
     X(broken, "the peer broke the protocol, or the connection")

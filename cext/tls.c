@@ -11,6 +11,7 @@
 #include "signer.h"
 #include "tunnel.h"
 
+#define UPDATES_FREE 16 /* of keys, by the peer; one more per MiB that comes. Nobody needs one in 100 GiB */
 #define OUT_KEPT 32768 /* of an empty buffer; a burst's memory goes back */
 
 struct tls {
@@ -26,6 +27,8 @@ struct tls {
     uint8_t *kept; /* what of it OpenSSL has not taken in a step that waits */
     uint8_t *out;
     size_t out_at, out_end, out_size;
+    uint64_t received; /* of the peer's bytes */
+    uint32_t updates;  /* of its keys */
     enum tls_reason failure;
 };
 
@@ -227,6 +230,12 @@ static enum tls_reason reason_of(const struct tls *tls)
     case SSL_R_WRONG_VERSION_NUMBER:
     case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION: return TLS_version;
     case SSL_R_EXCESSIVE_MESSAGE_SIZE: return TLS_chain; /* no other message can be so long */
+    case SSL_R_NO_SHARED_CIPHER:
+    case SSL_R_NO_SHARED_GROUPS:
+    case SSL_R_NO_SUITABLE_GROUPS:
+    case SSL_R_NO_SUITABLE_KEY_SHARE:
+    case SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS:
+    case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM: return TLS_algorithms;
     case SSL_R_NO_APPLICATION_PROTOCOL:
     case SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL: return TLS_alpn;
     default: return reason > SSL_AD_REASON_OFFSET ? TLS_told : TLS_broken;
@@ -275,6 +284,11 @@ ssize_t tls_read(struct tls *tls, uint8_t *to, size_t room)
 {
     ERR_clear_error();
     int got = SSL_read(tls->ssl, to, (int)room);
+    tls->received += got > 0 ? (uint64_t)got : 0;
+    if (tls->updates > UPDATES_FREE + (tls->received >> 20)) {
+        ERR_clear_error();
+        return -EDQUOT;
+    }
     if (got > 0)
         return got;
     int error = SSL_get_error(tls->ssl, got);
@@ -310,6 +324,15 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *length, c
     return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/* 27 bytes that cost us a derivation and an answer. */
+static void on_message(int sent, int version, int type, const void *bytes, size_t length, SSL *ssl, void *unused)
+{
+    struct tls *tls = SSL_get_app_data(ssl);
+    (void)version, (void)unused;
+    if (!sent && type == SSL3_RT_HANDSHAKE && length > 0 && *(const uint8_t *)bytes == SSL3_MT_KEY_UPDATE)
+        tls->updates++;
+}
+
 static int on_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls *tls = SSL_get_app_data(ssl);
@@ -321,6 +344,7 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 void tls_prepare(SSL_CTX *context, bool server)
 {
     static const unsigned char OURS[] = "\2h2";
+    SSL_CTX_set_msg_callback(context, on_message);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
     if (server) {
         SSL_CTX_set_alpn_select_cb(context, on_alpn, NULL);

@@ -150,6 +150,8 @@ static bool digest(struct engine *e, struct tunnel *t)
         return true;
     if (got == -ECONNABORTED)
         tell(e, t, TLS_told);
+    else if (got == -EDQUOT)
+        COUNT(e, tls_update_flood);
     else if (got != 0)
         COUNT(e, tunnel_broken);
     tunnel_close(e, t, (int)-got);
