@@ -11,7 +11,7 @@ Service whose backends have no room is there without: captured while a worker li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -65,7 +65,9 @@ class Destinations:
         if homeless or bare:
             raise KernelError(_full(len(entries), len(homeless), left_out, bare))
 
-    def _make_room(self, homeless: list[bytes], guarded: set[bytes], entries: Mapping[bytes, Entry]) -> list[bytes]:
+    def _make_room(
+        self, homeless: list[bytes], guarded: Collection[bytes], entries: Mapping[bytes, Entry]
+    ) -> list[bytes]:
         """For those with a tunnel behind them, at the cost of others; who has none now."""
         others = [key for key in self._have if key not in guarded]
         left = [key for key in homeless if key not in guarded]

@@ -8,11 +8,12 @@ an argument.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509 import verification
@@ -88,16 +89,26 @@ def _check_leaf(leaf: x509.Certificate, by_server: bool) -> None:
                 raise Unproven("not_a_leaf", "the peer's certificate is not for its role")
 
 
-def _check_strength(chain: Sequence[x509.Certificate]) -> None:
-    """The engine's bounds (OpenSSL's security level 2), and no elliptic curve that TLS 1.3 lacks."""
-    for each in chain:
-        key, hashed = each.public_key(), each.signature_hash_algorithm
-        bits = {rsa.RSAPublicKey: RSA_BITS_MIN, ec.EllipticCurvePublicKey: EC_BITS_MIN}
-        small = any(isinstance(key, kind) and key.key_size < least for kind, least in bits.items())
-        if small or isinstance(key, dsa.DSAPublicKey):
-            raise Unproven("weak", "a certificate of the peer's has too small a key")
-        if isinstance(hashed, hashes.SHA1 | hashes.MD5):
-            raise Unproven("weak", f"a certificate of the peer's is signed by {hashed.name}")
+def _is_weak(certificate: x509.Certificate) -> bool:
+    """By the engine's bounds (OpenSSL's security level 2); and no curve that TLS 1.3 lacks."""
+    key = certificate.public_key()
+    if isinstance(certificate.signature_hash_algorithm, hashes.SHA1 | hashes.MD5):
+        return True
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size < RSA_BITS_MIN
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.key_size < EC_BITS_MIN
+    return isinstance(key, dsa.DSAPublicKey)
+
+
+def _check_strength(chain: Iterable[x509.Certificate]) -> None:
+    try:
+        if any(map(_is_weak, chain)):
+            raise Unproven("weak", "a certificate of the peer's has too small a key, or is signed by too weak a digest")
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Unproven(
+            "weak", f"a certificate of the peer's has a key or signature that is not known: {error}"
+        ) from None
 
 
 def _check_times(leaf: x509.Certificate, now: float) -> None:

@@ -1,4 +1,4 @@
-"""OpenSSL's own command in a peer's place, for what Python's ssl does not do: new keys, other algorithms, early data."""
+"""OpenSSL's own command in a peer's place, for what Python's ssl lacks: new keys, other algorithms, early data."""
 
 from __future__ import annotations
 
