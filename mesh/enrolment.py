@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -21,7 +21,7 @@ from mesh.control import DestinationCompiler, PlanCompiler, compile_peers, compi
 from mesh.control.baggage import describe
 from mesh.forward.fleet import Fleet, ServedPod
 from mesh.forward.messages import AddPod
-from mesh.model import Direction, Pod, Snapshot
+from mesh.model import Destination, Direction, Pod, Snapshot
 from mesh.node import netns
 
 log = logging.getLogger("seine.agent")
@@ -53,7 +53,7 @@ class Enrolment:
         self.members: dict[str, Member] = {}  # by workload uid
         self.problems: dict[str, str] = {}  # uid -> why a pod that should be in is not
         self._told: dict[str, str] = {}  # the same problem is logged once, not at every look
-        self.destinations: frozenset[tuple[str, int]] = frozenset()  # what the connect hook knows
+        self.destinations: Mapping[tuple[str, int], Destination] = {}  # what the connect hook knows
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Make the node as the snapshot wants it. Safe to call again with the same one: it repairs."""
@@ -164,12 +164,18 @@ class Enrolment:
         self._fleet.set_policies(compile_policies(snapshot, slots, trust_domain, root))  # before anybody is led to them
         self._fleet.set_plans(self._plans.compile(snapshot, slots, peers))
         self._fleet.set_sources(compile_sources(snapshot, peers))
-        destinations = self._destinations.compile(snapshot, peers)
+        self._lead(self._destinations.compile(snapshot, peers))
+
+    def _lead(self, destinations: Mapping[tuple[str, int], Destination]) -> None:
+        """To us, whoever asks for one of these."""
+        if destinations is self.destinations:
+            return
         try:
             self._kernel.set_destinations(destinations)
         except KernelError as error:  # what fits is in effect, and the rest goes direct
             self.problems["destinations"] = str(error)
-        self.destinations = frozenset(destinations)
+            destinations = dict(destinations)  # another one: the next time it is tried again
+        self.destinations = destinations
 
     def _admit(self, member: Member) -> None:
         uid = member.pod.workload.uid

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from mesh.aio.difference import difference
 from mesh.capture._bpf import lib
 from mesh.capture.objects import KernelError, Map, MapFull, index, pack, pack_address, unpack
 from mesh.model import Destination
@@ -41,11 +42,34 @@ class Destinations:
         self._have: dict[bytes, Entry] = {}
         self._group: dict[bytes, int] = {}
         self._next_group = 1
-        self._translated: dict[tuple[str, int], Translated] = {}
+        self._told: Mapping[tuple[str, int], Destination] | None = None  # what is in effect; None: not all of it is
+        self._translated: dict[tuple[str, int], Translated] = {}  # while it is not
         self._recover()
 
     def set(self, wanted: Mapping[tuple[str, int], Destination]) -> None:
         """Make the tables say what is wanted. What has no room is left out and counted; all else is in effect."""
+        told, self._told = self._told, None
+        if told is None or not self._patch(told, wanted):
+            self._reconcile(wanted)
+        self._told, self._translated = wanted, {}
+
+    def _patch(
+        self, told: Mapping[tuple[str, int], Destination], wanted: Mapping[tuple[str, int], Destination]
+    ) -> bool:
+        """The usual case: a few are different, and have room. False: they have none."""
+        changed, gone = difference(told, wanted)
+        for key in changed:
+            packed, value = pack_address(*key), entry(wanted[key])
+            if self._have.get(packed) != value:
+                self._put(packed, value)
+            if self._have.get(packed) != value:
+                return False
+        for key in gone:
+            self._drop(pack_address(*key))
+        return True
+
+    def _reconcile(self, wanted: Mapping[tuple[str, int], Destination]) -> None:
+        """Whatever the tables say. Raises KernelError where not all is in effect afterwards."""
         self._translated = {key: self._translate(key, value) for key, value in wanted.items()}
         entries = {each.key: each.entry for each in self._translated.values()}
         guarded = {each.key for each in self._translated.values() if each.wanted.guarded}

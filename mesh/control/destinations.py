@@ -7,11 +7,12 @@ there is no tunnel, and nothing else is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from mesh.balance.ready import usable
 from mesh.config import CANARY_ADDRESSES, CANARY_PORT
-from mesh.control.memo import PerService
+from mesh.control.memo import PerService, patched
 from mesh.control.peers import Peer
 from mesh.control.select import addressed, uid_of
 from mesh.model import Destination, Service, ServicePort, Snapshot, Workload
@@ -23,26 +24,39 @@ class DestinationCompiler:
     """Remembers, see mesh.control.memo."""
 
     def __init__(self) -> None:
-        self._of_services: PerService[list[Destination]] = PerService()
+        self._of_services: PerService[list[tuple[Key, Destination]]] = PerService()
+        self._destinations: dict[Key, Destination] = {}
 
     def compile(self, snapshot: Snapshot, peers: Mapping[str, Peer]) -> dict[Key, Destination]:
-        """{address, port} -> destination; port 0 means any port of a pod's address."""
+        """{address, port} -> destination; port 0 means any port of a pod's address. The very same dict where nothing
+        changed."""
         pods = addressed(snapshot)
 
-        def of(service: Service) -> list[Destination]:
-            return [_of_vip(vip, port, pods, peers) for vip in service.vips for port in service.ports]
+        def of(service: Service) -> list[tuple[Key, Destination]]:
+            return [
+                ((vip, port.port), _of_vip(vip, port, pods, peers)) for vip in service.vips for port in service.ports
+            ]
 
         around = (snapshot.workloads, snapshot.nodes, dict(peers))
-        found: dict[Key, Destination] = {}
-        for made in self._of_services.of(snapshot.services, around, of):
-            for each in made:
-                found.setdefault((each.address, each.port), each)  # of two that claim a VIP the first has it
-        for address, workload in pods.items():
-            peer = workload.uid in peers
-            found[address, 0] = Destination(address=address, port=0, service=False, guarded=peer, tunnelled=peer)
-        for address in CANARY_ADDRESSES:
-            found[address, CANARY_PORT] = Destination(address=address, port=CANARY_PORT, service=False)
-        return found
+        made = self._of_services.of(snapshot.services, around, of)
+        changed = self._of_services.changed
+        known = patched(self._destinations, changed) if changed is not None else None
+        self._destinations = _together(made, pods, peers) if known is None else known
+        return self._destinations
+
+
+def _together(
+    of_services: Iterable[list[tuple[Key, Destination]]], pods: Mapping[str, Workload], peers: Mapping[str, Peer]
+) -> dict[Key, Destination]:
+    found: dict[Key, Destination] = {}
+    for key, each in chain.from_iterable(of_services):
+        found.setdefault(key, each)  # of two that claim a VIP the first has it
+    for address, workload in pods.items():
+        peer = workload.uid in peers
+        found[address, 0] = Destination(address=address, port=0, service=False, guarded=peer, tunnelled=peer)
+    for address in CANARY_ADDRESSES:
+        found[address, CANARY_PORT] = Destination(address=address, port=CANARY_PORT, service=False)
+    return found
 
 
 def compile_destinations(snapshot: Snapshot, peers: Mapping[str, Peer]) -> dict[Key, Destination]:

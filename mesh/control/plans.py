@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mesh.balance.ready import usable
-from mesh.control.memo import PerService
+from mesh.control.memo import PerService, patched
 from mesh.control.peers import Peer
 from mesh.control.select import addressed, pod_of, uid_of
 from mesh.detect import declared
@@ -45,13 +45,24 @@ class PlanCompiler:
     """Remembers, see mesh.control.memo."""
 
     def __init__(self) -> None:
-        self._shares: PerService[_Share] = PerService()
+        self._of_services: PerService[_Share] = PerService()
+        self._plans: dict[Key, Plan] = {}
 
     def compile(self, snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> dict[Key, Plan]:
-        """`slots`: workload uid -> slot, for this node's enrolled pods. Every plan under its {address, port}."""
+        """`slots`: workload uid -> slot, for this node's enrolled pods. Every plan under its {address, port}; the very
+        same dict where nothing changed."""
         compiler = _Compiler(snapshot, slots, peers)
         around = (snapshot.workloads, snapshot.nodes, snapshot.pods, dict(slots), dict(peers))
-        return compiler.run(self._shares.of(snapshot.services, around, compiler.share))
+        shares = self._of_services.of(snapshot.services, around, compiler.share)
+        patched_plans = self._patched()
+        self._plans = compiler.run(shares) if patched_plans is None else patched_plans
+        return self._plans
+
+    def _patched(self) -> dict[Key, Plan] | None:
+        changed = self._of_services.changed
+        if changed is None or any(before.claims != now.claims for before, now in changed):
+            return None
+        return patched(self._plans, ((before.plans, now.plans) for before, now in changed))
 
 
 def compile_plans(snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> dict[Key, Plan]:

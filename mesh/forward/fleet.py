@@ -10,11 +10,12 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from mesh.aio.channel import Channel, ChannelClosed
+from mesh.aio.difference import difference
 from mesh.forward import messages as say
 from mesh.model import Authorization, Plan, Ruling, Source
 
@@ -48,8 +49,11 @@ class Member:
         self.carried: asyncio.Future[say.Carried] | None = None
 
     def say(self, message: say.Message, descriptors: list[int] | None = None) -> None:
+        self.send(say.encode(message), descriptors)
+
+    def send(self, encoded: bytes, descriptors: list[int] | None = None) -> None:
         try:
-            self.channel.send(say.encode(message), descriptors)
+            self.channel.send(encoded, descriptors)
         except ChannelClosed:
             pass  # its conversation ends by itself, and whoever follows is told everything
 
@@ -73,7 +77,7 @@ class Fleet:
         )
         self.members: dict[int, Member] = {}
         self.pods: dict[int, ServedPod] = {}
-        self.plans: dict[PlanKey, Plan] = {}
+        self.plans: Mapping[PlanKey, Plan] = {}
         self.policies: dict[int, Authorization] = {}  # by slot
         self.sources: dict[str, Source] = {}  # by address
         self.trust: say.SetTrust | None = None
@@ -82,28 +86,32 @@ class Fleet:
 
     # --- what the workers should serve
 
+    def _tell(self, message: say.Message, descriptors: list[int] | None = None) -> None:
+        """Every worker."""
+        encoded = say.encode(message)
+        for member in self.members.values():
+            member.send(encoded, descriptors)
+
     def add_pod(self, pod: ServedPod) -> None:
         self.pods[pod.told.slot] = pod
+        self._tell(pod.told, pod.listeners)
         for member in self.members.values():
-            member.say(pod.told, pod.listeners)
             for key in [key for key in member.early if key[0] == pod.told.slot]:
                 self._spawn(self._stock(member, member.early.pop(key)))
 
     def remove_pod(self, slot: int, close_connections: bool) -> None:
         pod = self.pods.pop(slot)
-        for member in self.members.values():
-            member.say(say.RemovePod(slot=slot, close_connections=close_connections))
+        self._tell(say.RemovePod(slot=slot, close_connections=close_connections))
         _close_all(pod.listeners)
 
     def set_plans(self, plans: Mapping[PlanKey, Plan]) -> None:
-        """Tell every worker the difference to what they were told."""
-        changed = tuple(plan for key, plan in plans.items() if self.plans.get(key) != plan)
-        removed = tuple(self.plans.keys() - plans.keys())
-        self.plans = dict(plans)
-        for member in self.members.values():
-            _say_plans(member, changed)
-            if removed:
-                member.say(say.RemovePlans(keys=removed))
+        """Tell every worker the difference to what they were told. Whoever gives them does not change them later."""
+        changed, removed = difference(self.plans, plans)
+        self.plans = plans
+        for message in _of_plans(tuple(plans[key] for key in changed)):
+            self._tell(message)
+        if removed:
+            self._tell(say.RemovePlans(keys=tuple(removed)))
         self._planned = True
         for member in self.members.values():
             while member.unplanned:
@@ -114,22 +122,19 @@ class Fleet:
         slots = sorted(self.policies.keys() | policies.keys())
         changed = [slot for slot in slots if self.policies.get(slot) != policies.get(slot)]
         self.policies = dict(policies)
-        for member in self.members.values():
-            for slot in changed:
-                member.say(say.SetPolicies(slot=slot, authorization=policies.get(slot)))
+        for slot in changed:
+            self._tell(say.SetPolicies(slot=slot, authorization=policies.get(slot)))
 
     def set_sources(self, sources: Mapping[str, Source]) -> None:
-        known = tuple((address, *who) for address, who in sources.items() if self.sources.get(address) != who)
-        gone = tuple(self.sources.keys() - sources.keys())
+        changed, gone = difference(self.sources, sources)
         self.sources = dict(sources)
-        if known or gone:
-            for member in self.members.values():
-                member.say(say.SetSources(known=known, gone=gone))
+        if changed or gone:
+            known = tuple((address, *sources[address]) for address in changed)
+            self._tell(say.SetSources(known=known, gone=tuple(gone)))
 
     def set_trust(self, domain: str, roots: tuple[bytes, ...], denied: tuple[str, ...]) -> None:
         self.trust = say.SetTrust(domain=domain, roots=roots, denied=denied)
-        for member in self.members.values():
-            member.say(self.trust)
+        self._tell(self.trust)
 
     def set_identities(self, chains: Mapping[str, tuple[bytes, ...]]) -> None:
         """Certificates as DER, leaf first, by SPIFFE id. Tells every worker the difference."""
@@ -138,8 +143,7 @@ class Fleet:
         gone = tuple(self.identities.keys() - now.keys())
         self.identities = now
         if known or gone:
-            for member in self.members.values():
-                member.say(say.SetIdentities(known=known, gone=gone))
+            self._tell(say.SetIdentities(known=known, gone=gone))
 
     # --- conversations
 
@@ -190,7 +194,8 @@ class Fleet:
             member.say(say.SetPolicies(slot=slot, authorization=authorization))
         for pod in self.pods.values():
             member.say(pod.told, pod.listeners)
-        _say_plans(member, tuple(self.plans.values()))
+        for message in _of_plans(tuple(self.plans.values())):
+            member.say(message)
         if self.sources:
             member.say(say.SetSources(known=tuple((address, *who) for address, who in self.sources.items())))
         if self._complete:
@@ -264,9 +269,9 @@ async def _receive(channel: Channel) -> tuple[say.FromWorker, list[int]]:
     return say.decode_from_worker(payload), descriptors
 
 
-def _say_plans(member: Member, plans: tuple[Plan, ...]) -> None:
+def _of_plans(plans: tuple[Plan, ...]) -> Iterator[say.SetPlans]:
     for start in range(0, len(plans), PLANS_PER_MESSAGE):
-        member.say(say.SetPlans(plans=plans[start : start + PLANS_PER_MESSAGE]))
+        yield say.SetPlans(plans=plans[start : start + PLANS_PER_MESSAGE])
 
 
 def _close_all(descriptors: list[int]) -> None:

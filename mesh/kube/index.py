@@ -53,6 +53,8 @@ class Index:
     def put(self, seat: Seat, facts: Facts) -> None:
         if isinstance(facts, SliceFacts):
             title = f"Service {facts.namespace}/{facts.service}"
+            if self._slices[title].get(seat) == facts:  # a list brings again what was known
+                return
             if self._service_of.get(seat, title) != title:
                 self._drop_slice(seat)
             self._slices[title][seat] = facts

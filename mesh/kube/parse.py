@@ -76,7 +76,7 @@ class EndpointFacts(Frozen):
     address: str
     ready: bool
     last_resort: bool  # terminating, yet serving: used where nothing is ready
-    pod: tuple[str, str] | None  # namespace and name
+    pod: tuple[str, str] | None  # namespace and name, where there is no uid
     uid: str
     zone: str
 
@@ -274,12 +274,13 @@ def _endpoint(raw: objects.SliceEndpoint, family: str, namespace: str, index: in
     pod = target is not None and target.kind == "Pod"
     if target is not None and target.namespace not in ("", namespace):
         namespace = target.namespace
+    uid = target.uid if target is not None and pod else ""
     return EndpointFacts(
         address=text,
         ready=state.ready is not False,
         last_resort=state.ready is False and state.serving is not False and state.terminating is True,
-        pod=(namespace, target.name) if target is not None and pod and target.name else None,
-        uid=target.uid if target is not None and pod else "",
+        pod=(namespace, target.name) if target is not None and pod and target.name and not uid else None,
+        uid=uid,
         zone=sys.intern(raw.zone or ""),  # of 100 000 endpoints
     )
 

@@ -157,6 +157,53 @@ def test_a_full_table_makes_room_first():
     assert len(tables.maps["destinations"].held) == 2
 
 
+def test_what_had_no_room_is_tried_again_and_what_a_failure_interrupted_too():
+    tables = Tables(destinations=1)
+    wanted = [service("10.0.0.1"), service("10.0.0.2", ("10.1.0.1", 80))]
+    with pytest.raises(KernelError):
+        tables.want(*wanted)
+    tables.maps["destinations"].room = 9
+
+    def fail() -> None:
+        raise KernelError("no memory")
+
+    tables.maps["backends"].watch = fail
+    with pytest.raises(KernelError, match="no memory"):
+        tables.want(*wanted)
+    tables.maps["backends"].watch = lambda: None
+    tables.want(*wanted)
+    assert tables.picks("10.0.0.2", 80) == {pack_address("10.1.0.1", 80)}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_changes_the_tables_say_exactly_what_is_wanted_or_it_is_told(seed: int) -> None:
+    chance = random.Random(seed)
+    tables = Tables(destinations=6, backends=9)
+    for _ in range(60):
+        wanted = [
+            service(f"10.0.0.{n}", *((f"10.1.{n}.{m}", 80) for m in range(chance.randrange(4))))
+            for n in chance.sample(range(8), chance.randrange(8))
+        ]
+        if chance.random() < 0.1:
+            tables.table = tables.successor()
+        try:
+            tables.want(*wanted)
+        except KernelError:
+            continue
+        assert kept(tables) == {pack_address(each.address, 80) for each in wanted}
+        assert len(tables.maps["backends"].held) == sum(len(each.backends) for each in wanted)
+        for each in wanted:
+            assert tables.picks(each.address, 80) == {pack_address(*backend) for backend in each.backends}
+
+
+def test_what_an_earlier_agent_left_makes_room():
+    tables = Tables(destinations=2)
+    tables.want(service("10.0.0.1"), service("10.0.0.2"))
+    tables.table = tables.successor()
+    tables.want(service("10.0.0.2"), service("10.0.0.3"))
+    assert set(tables.maps["destinations"].held) == {pack_address(f"10.0.0.{n}", 80) for n in (2, 3)}
+
+
 def test_a_service_whose_backends_have_no_room_is_there_without_until_they_have():
     """Captured while a worker lives, and refused while none does; left out, it would go direct."""
     tables = Tables(backends=2)

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from mesh.control import DestinationCompiler, PlanCompiler, compile_destinations, compile_peers, compile_plans
-from mesh.control.memo import PerService
+from mesh.control.memo import PerService, patched
 from mesh.model import Service, Snapshot
 from tests.kit.builders import endpoint, mesh_node, pod, service, snapshot, workload
 
@@ -48,6 +48,8 @@ def test_a_compiler_with_a_memory_says_what_one_without_says(seed: int) -> None:
         peers = compile_peers(now, slots, DOMAIN, local_tunnel=chance.random() < 0.2)
         assert plans.compile(now, slots, peers) == compile_plans(now, slots, peers)
         assert destinations.compile(now, peers) == compile_destinations(now, peers)
+        assert plans.compile(now, slots, peers) is plans.compile(now, slots, peers)
+        assert destinations.compile(now, peers) is destinations.compile(now, peers)
 
 
 def test_only_what_is_another_object_is_made_again() -> None:
@@ -65,3 +67,29 @@ def test_only_what_is_another_object_is_made_again() -> None:
     assert made == ["s1", "s2", "s2"]
     memory.of([other, one], "elsewhere", make)
     assert made[3:] == ["s2", "s1"]
+
+
+def test_what_changed_is_told_where_all_else_stayed_as_it_was() -> None:
+    memory: PerService[str] = PerService()
+    one, two = shop(1), shop(2)
+
+    def changed(around: str, *services: Service) -> list[tuple[str, str]] | None:
+        memory.of(services, around, lambda each: f"{each.name} {len(each.ports[0].endpoints)}")
+        return memory.changed
+
+    assert changed("here", one, two) is None
+    assert changed("here", one, two) == []
+    assert changed("here", one, shop(2, "10.0.0.1", "10.0.0.2")) == [("s2 1", "s2 2")]
+    for around, services in (("here", (two, one)), ("here", (two,)), ("there", (two,)), ("here", ()), ("there", ())):
+        assert changed(around, *services) is None
+
+
+def test_a_patch_replaces_what_is_a_service_s_own() -> None:
+    a, b = object(), object()
+    found: dict[str, object] = {"x": a, "y": b}
+    assert patched(found, []) is found
+    new = object()
+    assert patched(found, [([("x", a)], [("x", new)])]) == {"x": new, "y": b}
+    assert patched(found, [([("y", object())], [("y", new)])]) == found, "another Service had it first"
+    assert patched(found, [([("x", a)], [("z", new)])]) is None
+    assert found == {"x": a, "y": b}

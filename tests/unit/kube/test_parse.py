@@ -215,7 +215,7 @@ def test_a_slice_says_who_its_endpoints_are():
     assert found.ports == (("http", 8080),)
     common = {"ready": True, "last_resort": False}
     assert found.endpoints == (
-        EndpointFacts(address="10.0.0.1", pod=("shop", "a"), uid="7", zone="z1", **common),
+        EndpointFacts(address="10.0.0.1", pod=None, uid="7", zone="z1", **common),
         EndpointFacts(address="10.0.0.3", pod=("shop", "b"), uid="", zone="", **common),
         EndpointFacts(address="10.0.0.4", pod=None, uid="", zone="", **common),
     )
