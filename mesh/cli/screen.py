@@ -227,9 +227,11 @@ def screen(now: StatusDocument, before: StatusDocument | None = None) -> Rendera
         *identity_lines(now),
         *quic_lines(now),
     ]
+    rest = [Text(f"and {many(now.services_untold, 'more Service')} that nobody called")] if now.services_untold else []
     sections = [
         Fitted(pods_table(now.pods), SPARE_OF_PODS) if now.pods else Text(NO_PODS),
         Fitted(services_table(rates(now, before)), SPARE_OF_SERVICES) if now.services else Text("no services"),
+        *rest,
         workers_table(now.workers) if now.workers else Text("no workers"),
     ]
     parts += chain.from_iterable((Text(""), section) for section in sections)

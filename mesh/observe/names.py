@@ -1,14 +1,15 @@
 """Whom the ids in the counters mean.
 
 The engine counts by 64-bit ids and knows no names. An id that is not listed is "unknown" in metrics, which is what
-Istio's proxies say too, and what Kiali expects.
+Istio's proxies say too, and what Kiali expects. What is behind a service is found out when it is asked for: a large
+cluster has 100 000 endpoints, and its node calls a few of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesh.model import AuthorizationPolicy, Snapshot, Value, Workload, stable_id
+from mesh.model import AuthorizationPolicy, ServicePort, Snapshot, Value, Workload, stable_id
 
 UNKNOWN = "unknown"
 
@@ -29,11 +30,20 @@ NOBODY = Party()
 
 
 class Called(Value, frozen=True):
-    """A service; `endpoints` are the ids of the workloads behind it, so that an idle one is shown too."""
+    """A service."""
 
     namespace: str = ""
     name: str = ""
-    endpoints: tuple[int, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+
+    def endpoints(self) -> dict[int, Party]:
+        """Whoever is behind it, by id, each once; as they are called where nobody knows more than their addresses."""
+        found: dict[int, Party] = {}
+        for endpoint in (each for port in self.ports for each in port.endpoints):
+            uid = endpoint.workload_uid
+            id = stable_id("workload", uid) if uid else stable_id("address", endpoint.address)
+            found.setdefault(id, Party(pod=endpoint.address))
+        return found
 
 
 NO_SERVICE = Called()
@@ -74,13 +84,7 @@ def names_of(snapshot: Snapshot, trust_domain: str) -> Names:
     listed = (workload for node in snapshot.nodes for workload in node.workloads)
     workloads = {w.uid: w for w in (*listed, *snapshot.workloads, *(pod.workload for pod in snapshot.pods))}
     parties = {w.id: _party(w, w.uid in ours, trust_domain) for w in workloads.values()}
-    services = {}
-    for service in snapshot.services:
-        behind: dict[int, None] = {}
-        for endpoint in (e for port in service.ports for e in port.endpoints):
-            uid = endpoint.workload_uid
-            id = stable_id("workload", uid) if uid else stable_id("address", endpoint.address)
-            parties.setdefault(id, Party(pod=endpoint.address))
-            behind[id] = None
-        services[service.id] = Called(namespace=service.namespace, name=service.name, endpoints=tuple(behind))
+    services = {
+        each.id: Called(namespace=each.namespace, name=each.name, ports=each.ports) for each in snapshot.services
+    }
     return Names(parties=parties, services=services, policies={each.id: _policy(each) for each in snapshot.policies})

@@ -72,7 +72,8 @@ class Observer:
 
     def _status(self, look: Look) -> StatusDocument:
         self._take_in(look)
-        return msgspec.structs.replace(look.document, services=self._traffic.services(look.names))
+        services, untold = self._traffic.services(look.names)
+        return msgspec.structs.replace(look.document, services=services, services_untold=untold)
 
     def _metrics(self, look: Look, accept: str, names: Sequence[str], compress: bool) -> Body:
         self._take_in(look)

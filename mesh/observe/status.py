@@ -229,6 +229,7 @@ class StatusDocument(Value, frozen=True):
     repairs_total: int = 0
     pods: tuple[PodStatus, ...] = ()
     services: tuple[ServiceStatus, ...] = ()
+    services_untold: int = 0  # of a large cluster: how many more there are, none of which was called
     workers: tuple[WorkerStatus, ...] = ()
     policies: tuple[PolicyStatus, ...] = ()
     source: SourceStatus = SourceStatus()

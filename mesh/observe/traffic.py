@@ -21,6 +21,7 @@ from mesh.observe.status import EndpointStatus, ServiceStatus
 
 ROWS_MAX = 2000  # per table; a row of HTTP is up to 25 lines of text, and a line costs 30-60 us to render
 IDLE_SECONDS = 600.0
+SERVICES_TOLD_MAX = 1000  # in one document; of more, those that nobody called are left out first
 OVERFLOW = "overflow"
 
 HTTP = frozenset({"http", "http1"})  # whose requests the engine sees; all else is carried as opaque connections
@@ -166,9 +167,11 @@ class Traffic:
         self._services = Table(_by_service, idle_seconds=math.inf)
         self._endpoints = Table(_by_endpoint)
         self._last: dict[int, dict[Key, Series]] = {}
+        self._behind: dict[int, dict[int, Party]] = {}  # by service id, while one look is taken in
 
     def observe(self, series: Mapping[int, Sequence[Series]], names: Names, now: float) -> None:
         """Take in a look at every worker's counters. A worker that is not listed keeps what it had."""
+        self._behind.clear()
         for worker, listed in series.items():
             last = self._last.get(worker, {})
             self._last[worker] = {_key(worker, s): s for s in listed}
@@ -181,17 +184,29 @@ class Traffic:
 
     def _add(self, series: Series, counts: Counts, names: Names, now: float) -> None:
         source = names.parties.get(series.source, NOBODY)
-        destination = names.parties.get(series.endpoint, NOBODY)
-        flow = Flow(source, names.services.get(series.service, NO_SERVICE), destination, series)
+        service = names.services.get(series.service, NO_SERVICE)
+        destination = names.parties.get(series.endpoint) or self._stranger(series, service)
+        flow = Flow(source, service, destination, series)
         for table in (*self.tables.values(), self._services, self._endpoints):
             table.add(flow, counts, now)
 
-    def services(self, names: Names) -> tuple[ServiceStatus, ...]:
-        """Every service that is declared or has been used, with every endpoint that is declared or was used lately."""
-        keys = {(called.namespace, called.name): called for called in names.services.values()}
-        for namespace, name, _ in self._services.rows:
-            keys.setdefault((namespace, name), Called(namespace=namespace, name=name))
-        return tuple(self._service(keys[key], names) for key in sorted(keys))
+    def _stranger(self, series: Series, service: Called) -> Party:
+        """An endpoint of which no more is known than its Service says."""
+        if not series.endpoint:
+            return NOBODY
+        if series.service not in self._behind:
+            self._behind[series.service] = service.endpoints()
+        return self._behind[series.service].get(series.endpoint, NOBODY)
+
+    def services(self, names: Names) -> tuple[tuple[ServiceStatus, ...], int]:
+        """Every service that has been used or is declared, with every endpoint that is declared or was used lately;
+        and how many that nobody used are left out."""
+        declared = {(called.namespace, called.name): called for called in names.services.values()}
+        used = {(namespace, name) for namespace, name, _ in self._services.rows}
+        idle = sorted(declared.keys() - used)
+        told = idle[: max(0, SERVICES_TOLD_MAX - len(used))]
+        found = (declared.get(key) or Called(namespace=key[0], name=key[1]) for key in sorted({*used, *told}))
+        return tuple(self._service(called, names) for called in found), len(idle) - len(told)
 
     def _service(self, called: Called, names: Names) -> ServiceStatus:
         total, failures = Counts(), 0
@@ -214,7 +229,7 @@ class Traffic:
         )
 
     def _endpoints_of(self, called: Called, names: Names) -> tuple[EndpointStatus, ...]:
-        declared = (names.parties[id] for id in called.endpoints if id in names.parties)
+        declared = (names.parties.get(id, party) for id, party in called.endpoints().items())
         found = {(party.namespace, party.pod): Counts() for party in declared}
         for (namespace, name, *pod), row in self._endpoints.rows.items():
             if (namespace, name) == (called.namespace, called.name):

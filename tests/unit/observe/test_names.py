@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.model import Endpoint, MeshNode, Pod, Service, ServicePort, Snapshot, Workload, stable_id
-from mesh.observe.names import Called, Party, names_of
+from mesh.observe.names import Party, names_of
 
 
 def workload(uid: str, **given: Any) -> Workload:
@@ -57,5 +57,5 @@ def test_a_service_knows_its_endpoints_also_those_that_are_no_workload() -> None
     names = names_of(given, "cluster.local")
     outside = stable_id("address", "192.0.2.7")
     called = names.services[stable_id("service", "shop", "web")]
-    assert called == Called(namespace="shop", name="web", endpoints=(web.id, outside))
-    assert names.parties[outside].pod == "192.0.2.7"
+    assert (called.namespace, called.name, list(called.endpoints())) == ("shop", "web", [web.id, outside])
+    assert called.endpoints()[outside].pod == "192.0.2.7"

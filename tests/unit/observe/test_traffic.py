@@ -4,11 +4,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.model import Direction, Security, Series
-from mesh.observe.names import Names
+from mesh.model import Direction, Endpoint, Security, Series, ServicePort, stable_id
+from mesh.observe.names import Called, Names
 from mesh.observe.traffic import OVERFLOW, Counts, Table, Traffic
 from mesh.observe.traffic_metrics import tables
-from tests.unit.observe.values import CLIENT, WEB_1, WEB_2, names, opaque, party, series
+from tests.unit.observe.values import CLIENT, WEB, WEB_1, WEB_2, names, opaque, party, series
 
 
 def by_pod(limit: int = 100, idle_seconds: float = 600.0) -> Table:
@@ -106,7 +106,7 @@ def test_services_show_requests_failures_and_endpoints_also_idle_ones() -> None:
         opaque(endpoint=WEB_1),
     ]
     traffic.observe({0: seen}, names(), 0)
-    db, web = traffic.services(names())
+    (db, web), _ = traffic.services(names())
     assert (web.requests, web.failures) == (14, 3)
     assert [(e.pod, e.requests) for e in web.endpoints] == [("web-1", 12), ("web-2", 0)]
     assert (db.name, db.opened, db.closed) == ("db", 3, 2)
@@ -114,11 +114,37 @@ def test_services_show_requests_failures_and_endpoints_also_idle_ones() -> None:
 
 
 def test_a_service_without_traffic_is_shown() -> None:
-    assert [(s.name, s.requests) for s in Traffic({}).services(names())] == [("db", 0), ("web", 0)]
+    assert [(s.name, s.requests) for s in Traffic({}).services(names())[0]] == [("db", 0), ("web", 0)]
+
+
+def test_of_very_many_services_those_that_were_used_are_shown_and_the_others_counted(monkeypatch) -> None:
+    monkeypatch.setattr("mesh.observe.traffic.SERVICES_TOLD_MAX", 3)
+    crowd = {n: Called(namespace="crowd", name=f"svc-{n}") for n in range(100, 105)}
+    world = msgspec.structs.replace(names(), services={**crowd, **names().services})
+    traffic = Traffic({})
+    traffic.observe({0: [series()]}, world, 0)
+    told, untold = traffic.services(world)
+    assert [each.name for each in told] == ["svc-100", "svc-101", "web"]
+    assert untold == 4
+
+
+def test_an_endpoint_that_is_no_known_workload_is_called_by_its_address() -> None:
+    port = ServicePort(port=25, endpoints=(Endpoint(address="192.0.2.7", port=25),))
+    outside = Called(namespace="shop", name="mail", ports=(port,))
+    world = msgspec.structs.replace(names(), services={WEB: outside})
+    traffic = Traffic({"pods": by_pod()})
+    traffic.observe({0: [series(endpoint=stable_id("address", "192.0.2.7"))]}, world, 0)
+    assert requests(traffic.tables["pods"]) == {"192.0.2.7": 10}
 
 
 steps = st.lists(
-    st.tuples(st.integers(0, 1), st.integers(1, 4), st.sampled_from([200, 503]), st.integers(0, 9), st.booleans()),
+    st.tuples(
+        st.integers(0, 1),
+        st.sampled_from([CLIENT, WEB_1, WEB_2, 4]),
+        st.sampled_from([200, 503]),
+        st.integers(0, 9),
+        st.booleans(),
+    ),
     max_size=40,
 )
 
@@ -153,4 +179,4 @@ def test_counts_of_different_shapes_add_up() -> None:
 def test_inbound_counts_for_the_service_too() -> None:
     traffic = Traffic({})
     traffic.observe({0: [series(source=0, direction=Direction.INBOUND), series(source=CLIENT)]}, names(), 0)
-    assert [s.requests for s in traffic.services(names()) if s.name == "web"] == [20]
+    assert [s.requests for s in traffic.services(names())[0] if s.name == "web"] == [20]

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mesh.model import Direction, FailMode, Mtls, PodState, Series
+from mesh.model import Direction, Endpoint, FailMode, Mtls, PodState, Series, ServicePort, stable_id
 from mesh.observe.names import Called, Names, Party
 from mesh.observe.status import (
     CertificateStatus,
@@ -20,7 +20,8 @@ from mesh.observe.status import (
     WorkerStatus,
 )
 
-CLIENT, WEB_1, WEB_2, WEB, DB = 1, 2, 3, 10, 11
+CLIENT, WEB, DB = 1, 10, 11
+WEB_1, WEB_2 = (stable_id("workload", uid) for uid in ("web-1", "web-2"))
 BOUNDS_US = (100, 1000, 10000)
 
 
@@ -38,10 +39,11 @@ def party(pod: str, enrolled: bool = True) -> Party:
 
 
 def names() -> Names:
+    ends = tuple(Endpoint(address=f"10.0.0.{n}", port=80, workload_uid=f"web-{n}") for n in (1, 2))
     return Names(
         parties={CLIENT: party("client-0"), WEB_1: party("web-1"), WEB_2: party("web-2", enrolled=False)},
         services={
-            WEB: Called(namespace="shop", name="web", endpoints=(WEB_1, WEB_2)),
+            WEB: Called(namespace="shop", name="web", ports=(ServicePort(port=80, endpoints=ends),)),
             DB: Called(namespace="shop", name="db"),
         },
     )
