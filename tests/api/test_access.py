@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import ssl
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,15 @@ def test_a_server_of_another_authority_or_name_is_not_believed(authority, tmp_pa
     for told in (stranger, misnamed):
         with pytest.raises(ssl.SSLCertVerificationError):
             asyncio.run(served(context, told))
+
+
+@pytest.mark.parametrize(("begins", "ends", "words"), [(1, 24, "not valid yet"), (-24, -1, "has ended")])
+def test_a_certificate_that_is_wrong_by_the_clock_is_a_sentence_about_clocks(authority, tmp_path, begins, ends, words):
+    """As where the server's clock is an hour off and its certificate is fresh."""
+    own = authority.issue(dns=["kubernetes"], begins=timedelta(hours=begins), ends=timedelta(hours=ends))
+    (tmp_path / "server").write_bytes(own.pem())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server")
+    told = Credentials(server="", authority=pem(authority.root), server_name="kubernetes")
+    with pytest.raises(AccessError, match=f"{words} by this node's clock"):
+        asyncio.run(served(context, told))

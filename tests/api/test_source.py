@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from mesh.config import ApiConfig
-from mesh.kube.api import backoff
+from mesh.kube.api import backoff, watching
 from mesh.kube.api.source import KubernetesSource
+from mesh.kube.objects import KINDS
 from mesh.model import Snapshot
 from tests.kit.kube_api import FakeApi, met
 
@@ -270,6 +273,43 @@ def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
     run(body)
 
 
+def test_a_list_of_100_mib_arrives_object_by_object_or_page_by_page() -> None:
+    """What is not read of an object is not kept either."""
+
+    async def body(api: FakeApi, streams: bool) -> None:
+        api.streams = streams
+        for number in range(100):
+            made = service(f"web-{number:03}", f"10.96.1.{number}")
+            made["metadata"]["annotations"] = {"huge": "x" * (1 << 20)}
+            api.put(made)
+        async with following(api, ApiConfig(settle_seconds=0, page_objects=10)) as told:
+            await told.has(*(f"web-{number:03}" for number in range(100)))
+            assert told.lists() == 1
+            assert len(msgspec.json.encode(told.last)) < 100_000
+
+    for streams in (True, False):
+        run(lambda api, streams=streams: body(api, streams))  # type: ignore[misc]
+
+
+def test_a_list_of_100_mib_in_one_page_is_given_up_and_disturbs_no_other_kind() -> None:
+    async def body(api: FakeApi) -> None:
+        api.put(service("web"))
+        api.streams = False
+        async with following(api) as told:
+            await told.has("web")
+            size = 100 << 20
+            api.answers["EndpointSlice"] = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{%s" % (
+                size,
+                b" " * (size - 1),
+            )
+            api.cut()
+            await told.says("EndpointSlice", "bytes")
+            api.put(service("db", "10.96.0.2"))
+            await told.has("db", "web")
+
+    run(body)
+
+
 def test_an_outage_leaves_what_was_known_and_is_told() -> None:
     async def body(api: FakeApi) -> None:
         api.put(service("web"))
@@ -282,6 +322,23 @@ def test_an_outage_leaves_what_was_known_and_is_told() -> None:
             await api.start(port)
             await met(lambda: told.last.errors == (), "no trouble any more")
             assert told.lists() == 1
+
+    run(body)
+
+
+def test_where_one_kind_hears_of_the_server_again_the_others_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = itertools.chain([3600.0] * (len(KINDS) - 1), itertools.repeat(0.02))
+    monkeypatch.setattr(watching, "delay", lambda *_, **__: next(waits))
+
+    async def body(api: FakeApi) -> None:
+        api.put(service("web"))
+        async with following(api) as told:
+            await told.has("web")
+            port = api.port
+            await api.stop()
+            await told.says(*KINDS)
+            await api.start(port)
+            await met(lambda: told.last.errors == (), "no trouble any more")
 
     run(body)
 
@@ -299,6 +356,24 @@ def test_an_outage_is_told_also_where_a_kind_was_never_there() -> None:
             await told.says("no MeshNode objects")
             api.put(service("db", "10.96.0.2"))
             await told.has("db", "web")
+
+    run(body)
+
+
+@pytest.mark.parametrize(("ahead", "word"), [(3600, "ahead of"), (-3600, "behind")])
+def test_a_server_whose_clock_is_an_hour_off_is_told_and_disturbs_nothing(ahead: float, word: str) -> None:
+    async def body(api: FakeApi) -> None:
+        api.ahead_seconds = ahead
+        api.put(service("web"))
+        async with following(api) as told:
+            await told.has("web")
+            assert [each for each in told.last.warnings if f"60 min {word}" in each]
+            assert told.last.errors == ()
+            api.put(service("db", "10.96.0.2"))
+            await told.has("db", "web")
+            api.ahead_seconds = 0
+            api.cut()
+            await met(lambda: told.last.warnings == (), "no warning any more")
 
     run(body)
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mesh.config import ApiConfig
 from mesh.kube.api import backoff
@@ -175,6 +176,34 @@ def test_a_definition_that_is_installed_later_is_noticed_and_we_can_publish(clus
 
     follow(cluster.kubeconfig, body)
     cluster.kubectl("delete", "-f", str(CRDS))
+
+
+def test_an_object_in_etcd_that_breaks_our_schema_is_refused_alone(cluster: Cluster, namespace: str) -> None:
+    """It came in under a definition that checked less than ours."""
+    definition = yaml.safe_load((CRDS / "meshnodes.yaml").read_text())
+    lax = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    definition["spec"]["versions"][0]["schema"] = lax
+    node = {"apiVersion": "seine.dev/v1alpha1", "kind": "MeshNode"}
+    odd = {**node, "metadata": {"name": "odd"}, "spec": {"workloads": "none"}}
+    good = {**node, "metadata": {"name": "good"}, "spec": {"workloads": []}}
+
+    async def body(told: Told) -> None:
+        await asyncio.to_thread(cluster.kubectl, "wait", "crd/meshnodes.seine.dev", "--for=condition=Established")
+        for each in (odd, good):
+            await asyncio.to_thread(cluster.apply, json.dumps(each))
+        await met(lambda: told.said("MeshNode odd", "schema"), "the refusal to be told")
+        await met(lambda: [each.name for each in told.last.nodes] == ["good"], "the good one")
+        await asyncio.to_thread(cluster.apply, made(SERVICE, namespace, "late"))
+        await met(lambda: "late" in told.names(namespace), "the Service")
+        await asyncio.to_thread(cluster.kubectl, "delete", "meshnode", "odd")
+        await met(lambda: not told.said("MeshNode odd"), "the sentence to go with its object")
+
+    cluster.kubectl("delete", "crd", "meshnodes.seine.dev", "--ignore-not-found")
+    cluster.apply(json.dumps(definition))
+    try:
+        follow(cluster.kubeconfig, body)
+    finally:
+        cluster.kubectl("delete", "crd", "meshnodes.seine.dev")
 
 
 def test_a_pod_of_a_real_node_is_found_by_its_uid(cluster: Cluster, namespace: str) -> None:

@@ -14,8 +14,10 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -49,6 +51,7 @@ class FakeApi:
         self.oldest = 0  # events before it are forgotten: 410
         self.streams = True  # WatchList is offered
         self.refusals: dict[str, int] = {}  # kind -> status
+        self.ahead_seconds = 0.0  # its clock
         self.answers: dict[str, bytes] = {}  # kind -> what a list or watch answers instead, raw
         self.objects: dict[str, dict[tuple[str, str], Object]] = defaultdict(dict)  # by path
         self.events: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
@@ -182,8 +185,11 @@ class FakeApi:
 
     async def _json(self, writer: asyncio.StreamWriter, value: Object, status: int = 200) -> None:
         body = json.dumps(value).encode()
-        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+        writer.write(b"HTTP/1.1 %d X\r\n%sContent-Length: %d\r\n\r\n" % (status, self._date(), len(body)) + body)
         await writer.drain()
+
+    def _date(self) -> bytes:
+        return f"Date: {formatdate(time.time() + self.ahead_seconds, usegmt=True)}\r\n".encode()
 
     async def _apply(self, path: str, made: Object, writer: asyncio.StreamWriter) -> None:
         if made["kind"] in KINDS:
@@ -203,7 +209,7 @@ class FakeApi:
     async def _watch(self, path: str, query: dict[str, str], writer: asyncio.StreamWriter) -> None:
         if "sendInitialEvents" in query and not self.streams:
             return await self._status(writer, 422, "sendInitialEvents is forbidden")
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n%sTransfer-Encoding: chunked\r\n\r\n" % self._date())
         at = int(query.get("resourceVersion", self.version))
         if "sendInitialEvents" in query:
             for each in self.objects[path].values():

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
+import time
 from collections.abc import AsyncGenerator
 
-from mesh.kube.api.access import Access, Credentials, tls
+from mesh.kube.api.access import Access, AccessError, Credentials, tls
 from mesh.kube.api.decode import Garbage, refusal
 from mesh.kube.api.http1 import Response
 
@@ -20,6 +22,7 @@ DEAD_SECONDS = 30  # kernels retry for a quarter of an hour
 READ_BYTES = 1 << 18
 STATUS_BYTES_MAX = 1 << 16
 USER_AGENT = "seine-agent"
+BY_CLOCK = {9: "is not valid yet", 10: "has ended"}  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
 class Stalled(OSError):
@@ -27,12 +30,14 @@ class Stalled(OSError):
 
 
 class Session:
-    """`silence`: seconds without a byte after which an answer is given up."""
+    """`silence`: seconds without a byte after which an answer is given up. `skew_seconds`: by how much the server's
+    clock was ahead of ours at its last answer."""
 
     def __init__(self, access: Access, silence: float) -> None:
         self._access, self._silence = access, silence
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._secured_by: Credentials | None = None
+        self.skew_seconds = 0.0
 
     async def ask(
         self, target: str, method: str = "GET", body: bytes = b"", content_type: str = "application/json"
@@ -48,6 +53,7 @@ class Session:
             await writer.drain()
             answer = Answer(self, reader, writer, self._silence)
             await answer.begin()
+            self.skew_seconds = answer.skew_seconds
         except BaseException:
             writer.transport.abort()
             raise
@@ -74,6 +80,11 @@ class Session:
                 )
         except TimeoutError:
             raise Stalled(f"{found.server} did not answer within {CONNECT_SECONDS:.0f} s") from None
+        except ssl.SSLCertVerificationError as error:
+            if error.verify_code not in BY_CLOCK:
+                raise
+            validity = f"its certificate {BY_CLOCK[error.verify_code]} by this node's clock"
+            raise AccessError(f"{found.server}: {validity} ({time.ctime()}); is the clock right?") from None
         _watch_over(writer.get_extra_info("socket"))
         return reader, writer
 
@@ -89,6 +100,11 @@ class Answer:
     @property
     def status(self) -> int:
         return self._response.status
+
+    @property
+    def skew_seconds(self) -> float:
+        said = self._response.date
+        return 0.0 if said is None else said - time.time()
 
     async def begin(self) -> None:
         while not self.status:

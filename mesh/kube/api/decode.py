@@ -29,11 +29,11 @@ class Gone(Exception):
 
 
 class Refusal(Exception):
-    """The server's answer is a Status: code and sentence."""
+    """The server's answer is a Status: code and sentence. `wait_seconds`: for which it asks; 0: it says nothing."""
 
-    def __init__(self, code: int, sentence: str) -> None:
+    def __init__(self, code: int, sentence: str, wait_seconds: int = 0) -> None:
         super().__init__(sentence)
-        self.code = code
+        self.code, self.wait_seconds = code, wait_seconds
 
 
 class Began(NamedTuple):
@@ -95,11 +95,16 @@ class _Line(objects.Raw):
     object: msgspec.Raw
 
 
+class _Details(objects.Raw):
+    retry_after_seconds: int = 0
+
+
 class _Status(objects.Raw):
     kind: str
     message: str = ""
     reason: str = ""
     code: int = 0
+    details: _Details | None = None
 
 
 class Page(NamedTuple):
@@ -167,14 +172,16 @@ class Decoder:
 
 def refusal(code: int, content: bytes) -> Gone | Refusal:
     """What a Status, or an answer other than 200, means."""
+    wait = 0
     try:
         status = msgspec.json.decode(content, type=_Status)
         code, sentence = status.code or code, status.message or status.reason
+        wait = status.details.retry_after_seconds if status.details else 0
     except msgspec.DecodeError:
         sentence = content[:SHOWN_MAX].decode("utf-8", "replace")
     if code == 410:
         return Gone()
-    return Refusal(code, f"{code} {sentence[:SHOWN_MAX]}".strip())
+    return Refusal(code, f"{code} {sentence[:SHOWN_MAX]}".strip(), wait)
 
 
 class Lines:

@@ -6,10 +6,13 @@ understood ends the connection with a sentence; nothing is guessed. Interim resp
 
 from __future__ import annotations
 
+import contextlib
+from datetime import UTC, datetime
 from enum import Enum, auto
 
 HEAD_BYTES_MAX = 64 << 10  # the API server's audit and flow-control headers have some hundred
 CHUNK_LINE_MAX = 256  # a size with extensions that nobody uses
+DATE = "%a, %d %b %Y %H:%M:%S GMT"  # RFC 9110, 5.6.7
 
 
 class BadResponse(ValueError):
@@ -42,6 +45,13 @@ class Response:
     @property
     def complete(self) -> bool:
         return self._expect is _Expect.NOTHING
+
+    @property
+    def date(self) -> float | None:
+        """By the server's clock, seconds since 1970; None where it does not say."""
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(self.headers.get("date", ""), DATE).replace(tzinfo=UTC).timestamp()
+        return None
 
     def feed(self, data: bytes) -> list[bytes]:
         """What of the body is in it. Raises BadResponse."""

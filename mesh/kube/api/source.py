@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -33,6 +34,7 @@ from mesh.model import MeshNode, Mtls, Snapshot
 
 log = logging.getLogger("seine.source")
 TURN_EVENTS = 64  # decoded and parsed before others may run: 10 ms of EndpointSlices
+SKEW_SECONDS = 60.0  # of a clock that is wrong; certificates and tokens have about as much to spare
 TOLD_MAX = 100  # refused objects that are named; a broken controller makes thousands
 
 
@@ -63,11 +65,12 @@ class KubernetesSource:
                 kind_of(name, selectors.get(name, "")),
                 connect(access, config.silence_seconds),
                 config,
-                asyncio.sleep,
+                self._rest,
                 random.random,
             )
             for name in objects.KINDS
         ]
+        self._back = asyncio.Event()  # the server answers again
         self._heard = dict.fromkeys(objects.KINDS, clock())
         self._listed: set[str] = set()  # kinds that were, once
         self._whole = False  # every kind was, or was refused
@@ -113,7 +116,7 @@ class KubernetesSource:
 
     def _snapshot(self) -> Snapshot | None:
         """None while there is nothing new, or nothing whole."""
-        errors, warnings = tuple(self._errors()), tuple(each for said in self._doubts.values() for each in said)
+        errors, warnings = tuple(self._errors()), tuple(self._warnings())
         self._whole |= all(each.kind.name in self._listed or each.absent for each in self.watchers)
         if not self._whole:
             for error in set(errors) - self._logged:
@@ -125,6 +128,16 @@ class KubernetesSource:
         self._told = (errors, warnings)
         found = self._index.snapshot()
         return structs.replace(found, errors=(*errors, *found.errors), warnings=(*warnings, *found.warnings))
+
+    def _warnings(self) -> Iterator[str]:
+        skew = max((each.skew_seconds for each in self.watchers), key=abs)
+        if abs(skew) > SKEW_SECONDS:
+            way = "ahead of" if skew > 0 else "behind"
+            yield (
+                f"{FILE}: its clock is {abs(skew) / 60:.0f} min {way} this node's; nothing of ours goes by it, but "
+                "certificates and tokens may seem to have ended, or not to be valid yet"
+            )
+        yield from (each for said in self._doubts.values() for each in said)
 
     def _errors(self) -> Iterator[str]:
         troubles: dict[Trouble, list[str]] = defaultdict(list)
@@ -139,15 +152,28 @@ class KubernetesSource:
 
     async def _follow(self, watcher: Watcher) -> None:
         kind, count = watcher.kind.name, 0
+        away = False
         async for event in watcher.forever():
             if watcher.trouble is None:
                 self._heard[kind] = self._clock()
+                if away:
+                    self._wake()
+            away = watcher.trouble is not None and not watcher.trouble.code
             self._take(kind, event)
             if kind not in self._fresh or isinstance(event, Alive):
                 self._changed.set()
             count += 1
             if count % TURN_EVENTS == 0:
                 await asyncio.sleep(0)
+
+    async def _rest(self, seconds: float) -> None:
+        """Before another try; shorter where some other kind hears from the server meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._back.wait(), seconds)
+
+    def _wake(self) -> None:
+        self._back.set()
+        self._back = asyncio.Event()
 
     def _take(self, kind: str, event: Event) -> None:
         match event:

@@ -42,6 +42,8 @@ class Answer(Protocol):
 class Asks(Protocol):
     """A connection; mesh.kube.api.client.Session is one."""
 
+    skew_seconds: float
+
     async def ask(self, target: str) -> Answer: ...
     def close(self) -> None: ...
 
@@ -99,7 +101,7 @@ class Watcher:
         self.failures = 0
 
     async def forever(self) -> AsyncGenerator[Event, None]:
-        failed = 0
+        failed, asked = 0, 0
         while True:
             try:
                 async with contextlib.aclosing(self.whole()) as events:
@@ -111,9 +113,15 @@ class Watcher:
                 if again and isinstance(error, Gone):
                     continue  # a new list at once, but not one after the other
                 failed = 1 if again else failed + 1
+                asked = error.wait_seconds if isinstance(error, Refusal) else 0
                 self._fail(error)
             yield Alive()
-            await self._sleep(delay(failed, self._chance(), slow=self.absent))
+            await self._sleep(delay(failed, self._chance(), slow=self.absent, asked=asked))
+
+    @property
+    def skew_seconds(self) -> float:
+        """By how much the server's clock was ahead of ours at its last answer."""
+        return self._session.skew_seconds
 
     def close(self) -> None:
         self._session.close()
