@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench.bench import Bench
+from tests.bench.bench import Bench, Kind
 from tests.bench.connect import Connect
 from tests.bench.handshake import Handshake
 from tests.bench.http1 import Http1
@@ -25,24 +25,34 @@ from tests.bench.memory import Memory
 from tests.bench.mtls import Mtls
 from tests.bench.mtls_bulk import MtlsBulk
 from tests.bench.report import show
-from tests.bench.run import Run
+from tests.bench.run import Run, Say
+from tests.bench.scale import Scale, ScaleRun
 from tests.bench.tcp import Tcp
 from tests.kit.lab import Lab
 
-KINDS: tuple[type[Bench], ...] = (Http1, Tcp, Connect, Memory, Mtls, MtlsBulk, Handshake)
+COMPARED: tuple[type[Bench], ...] = (Http1, Tcp, Connect, Memory, Mtls, MtlsBulk, Handshake)
+KINDS: tuple[type[Kind], ...] = (*COMPARED, Scale)
 BENCHES = {kind.name: kind for kind in KINDS}
-ROUNDS, QUICK_ROUNDS = 7, 3
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev bench", description="Seine, no mesh and other proxies, in one run.")
     parser.add_argument("bench", choices=BENCHES)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result with every round there")
-    parser.add_argument("--quick", action="store_true", help="within 45 s: direct, Seine, HAProxy, Envoy")
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}, with --quick {QUICK_ROUNDS}")
+    parser.add_argument(
+        "--quick", action="store_true", help="within 45 s: direct, Seine, HAProxy, Envoy; scale: 500 Services, 2 min"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="default 7, with --quick 3; scale 3 and 1")
     parser.add_argument("--peers", type=Path, metavar="DIR", action="append", default=[], help="more peers' folders")
     parser.add_argument("--only", metavar="A,B", help="only these peers")
     return parser.parse_args()
+
+
+def runner(bench: Kind, lab: Lab, say: Say, given: argparse.Namespace) -> Run | ScaleRun:
+    if isinstance(bench, Scale):
+        return ScaleRun(bench, lab, say)
+    assert isinstance(bench, Bench)
+    return Run(bench, lab, say, given.peers, given.only.split(",") if given.only else None)
 
 
 def main() -> int:
@@ -57,11 +67,10 @@ def main() -> int:
     def say(sentence: str) -> None:
         print(f"[{time.monotonic() - started:5.1f} s] {sentence}", file=sys.stderr, flush=True)
 
-    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
+    bench = BENCHES[given.bench](given.quick)
     try:
         with Lab("bench") as lab:
-            only = given.only.split(",") if given.only else None
-            result = Run(BENCHES[given.bench](given.quick), lab, say, given.peers, only).rounds(rounds)
+            result = runner(bench, lab, say, given).rounds(given.rounds or bench.usual_rounds)
     except KeyboardInterrupt:
         say("interrupted; everything is removed")
         return 130

@@ -61,3 +61,13 @@ MEMORY = (
     Bar("idle_mib", Side.AT_MOST, 150, "PSS of agent and workers, idle, MiB"),
     Bar("per_connection_kib", Side.AT_MOST, 16, "per idle captured connection beyond direct, KiB"),
 )
+SCALE = (
+    Bar("sync_s", Side.AT_MOST, 30, "cold start to the first correct routing, s"),
+    Bar("agent_mib", Side.AT_MOST, 250, "agent and its helpers resident after it, MiB"),
+    Bar("worker_mib", Side.AT_MOST, 80, "a worker resident after it, MiB"),
+    Bar("change_p99_ms", Side.AT_MOST, 250, "endpoint change written to its effect on traffic, 200/s, p99 ms"),
+    Bar("agent_core", Side.AT_MOST, 0.5, "the agent's CPU meanwhile, cores"),
+    Bar("outage_failed", Side.AT_MOST, 0, "failed requests while the API server was away for a minute"),
+    Bar("relist_count", Side.AT_MOST, 1, "full lists of one kind when it was back"),
+    Bar("idle_requests_per_min", Side.AT_MOST, 5, "API requests of an idle agent, per minute"),
+)

@@ -22,19 +22,34 @@ class Column:
     digits: int = 0
 
 
-class Bench(ABC):
-    """`quick`: shorter turns and the peers of `quick_peers` only."""
+class Kind(ABC):
+    """What a result is of. `quick`: a short form."""
 
     name: str
+    bars: tuple[Bar, ...]
+    columns: tuple[Column, ...]
+    rounds: int = 7
+    quick_rounds: int = 3
+
+    def __init__(self, quick: bool) -> None:
+        self.quick = quick
+
+    @property
+    def usual_rounds(self) -> int:
+        return self.quick_rounds if self.quick else self.rounds
+
+    @abstractmethod
+    def ratios(self, found: Round) -> dict[str, float]:
+        """By key of the bars; a key is missing when it was not measured."""
+
+
+class Bench(Kind):
+    """One that compares peers. `quick`: shorter turns and the peers of `quick_peers` only."""
+
     peers: tuple[str, ...]
     quick_peers: tuple[str, ...] = ("envoy", "direct", "seine", "haproxy")
     modes: tuple[Mode, ...] = (Mode.HTTP,)
     nodes: int = 1  # 2: the client's pod on one, the servers' on another, with a wire between
-    bars: tuple[Bar, ...]
-    columns: tuple[Column, ...]
-
-    def __init__(self, quick: bool) -> None:
-        self.quick = quick
 
     @abstractmethod
     def turn(self, peer: Peer) -> Sample:
@@ -46,10 +61,6 @@ class Bench(ABC):
             for sample in found.values():
                 sample["busy_added_us"] = sample["busy_us"] - direct["busy_us"]
         return found
-
-    @abstractmethod
-    def ratios(self, found: Round) -> dict[str, float]:
-        """By key of the bars; a key is missing when one of its peers was not measured."""
 
 
 def divided(found: Round, above: str, below: str, name: str) -> float | None:

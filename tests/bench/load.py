@@ -68,13 +68,18 @@ def warm_up(pod: Pod, url: str, requests: int) -> None:
     output(pod, ["h2load", "--h1", "-t1", f"-c{CONNECTIONS}", f"-n{requests}", url], SLACK_S)
 
 
-def h2load(pod: Pod, url: str, seconds: float, *, rate: float, log: Path, connections: int = CONNECTIONS) -> Load:
-    """`rate` requests/s in all, over connections whose timers are spread over 1/rate."""
+def paced(url: str, seconds: float, *, rate: float, log: Path, connections: int) -> tuple[list[str], int]:
+    """What `h2load` runs, and how many requests it will have made."""
     total = int(rate * seconds) // connections * connections
     opened_per_ms = max(1, round(rate / 1000))
     log.unlink(missing_ok=True)  # it appends
     argv = ["h2load", "--h1", "-t1", f"-c{connections}", f"-n{total}", f"--rps={rate / connections:.3f}"]
-    argv += [f"-r{opened_per_ms}", "--rate-period=1ms", f"--log-file={log}", url]
+    return [*argv, f"-r{opened_per_ms}", "--rate-period=1ms", f"--log-file={log}", url], total
+
+
+def h2load(pod: Pod, url: str, seconds: float, *, rate: float, log: Path, connections: int = CONNECTIONS) -> Load:
+    """`rate` requests/s in all, over connections whose timers are spread over 1/rate."""
+    argv, total = paced(url, seconds, rate=rate, log=log, connections=connections)
     output(pod, argv, seconds + SLACK_S)
     found = parse_h2load(log.read_text(), total)
     if found.rate < RATE_KEPT * rate:
@@ -84,10 +89,19 @@ def h2load(pod: Pod, url: str, seconds: float, *, rate: float, log: Path, connec
 
 def parse_h2load(text: str, total: int) -> Load:
     """Rows: start in microseconds, status, microseconds to the end of the response."""
-    rows = [tuple(int(field) for field in line.split()[:3]) for line in text.splitlines()]
-    good = [(start, took) for start, status, took in rows if status == 200]
+    good = _good(text)
     if len(good) != total:
         raise LoadError(f"h2load: {len(good)} of {total} requests answered with 200")
     latencies = sorted(took for _, took in good)
     span = max(start + took for start, took in good) - min(start for start, _ in good)
     return Load(total, span / 1e6, percentile(latencies, 0.5), percentile(latencies, 0.99))
+
+
+def answered(text: str) -> int:
+    """How many requests of a log of h2load were answered with 200."""
+    return len(_good(text))
+
+
+def _good(text: str) -> list[tuple[int, int]]:
+    rows = [tuple(int(field) for field in line.split()[:3]) for line in text.splitlines()]
+    return [(start, took) for start, status, took in rows if status == 200]

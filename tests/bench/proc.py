@@ -70,6 +70,11 @@ def pss_kib(pids: Iterable[int]) -> int:
     return sum(_kib((PROC / str(pid) / "smaps_rollup").read_text(), "Pss") for pid in pids)
 
 
+def rss_kib(pid: int) -> int:
+    """Resident memory, with all that it shares."""
+    return _kib((PROC / str(pid) / "status").read_text(), "VmRSS")
+
+
 def sockets_kib(text: str | None = None) -> float:
     """Kernel memory of all sockets there are, by the slab caches that hold nothing else: unlike kernel_kib it hardly
     moves when programs start and files are read. Only differences mean something."""

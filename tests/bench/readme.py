@@ -23,6 +23,7 @@ BARS = {
     "mtls": bars.MTLS,
     "mtls-bulk": bars.MTLS_BULK,
     "handshake": bars.HANDSHAKE,
+    "scale": bars.SCALE,
 }
 PEERS = ("envoy", "haproxy", "nginx")
 # bench -> columns: name in the results, heading, format

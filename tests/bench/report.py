@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.bench import Bench, Column, Round
+from tests.bench.bench import Column, Kind, Round
 from tests.bench.stats import Spread, spread
 
 
@@ -16,7 +16,7 @@ from tests.bench.stats import Spread, spread
 class Result:
     """Everything a run found. `failures`: sentences; a run with one is not a result to show around."""
 
-    bench: Bench
+    bench: Kind
     machine: dict[str, object]
     rounds: list[Round] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.__main__ import BENCHES
+from tests.bench.__main__ import COMPARED
 from tests.bench.bench import Bench
 from tests.bench.connect import Connect
 from tests.bench.http1 import Http1
@@ -32,7 +32,7 @@ def elsewhere(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", BENCHES.values())
+@pytest.mark.parametrize("kind", COMPARED)
 def test_every_peer_of_a_bench_exists_and_speaks_its_mode(kind: type[Bench]) -> None:
     bench = kind(quick=False)
     for peer in kinds(bench, [], None).values():

@@ -29,7 +29,7 @@ class Api:
 
     def request(self, method: str, path: str, body: object = None, kind: str = "application/json") -> bytes:
         """The body of a successful answer. OSError when nobody answers, ApiError for what the server refuses."""
-        connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=TIMEOUT_SECONDS)
+        connection = self.connect()
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": kind, "Accept": "application/json"})
@@ -40,6 +40,10 @@ class Api:
         if answer.status >= 400:
             raise ApiError(answer.status, text.decode(errors="replace"))
         return text
+
+    def connect(self) -> http.client.HTTPSConnection:
+        """For whoever asks much. It is made when it is first used."""
+        return http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=TIMEOUT_SECONDS)
 
     def get(self, path: str) -> Object:
         found: Object = json.loads(self.request("GET", path))

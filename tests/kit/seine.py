@@ -67,9 +67,8 @@ class Mesh:
         self.logs: list[Path] = []
 
     def __enter__(self) -> Mesh:
-        running.append(self)
-        self.lab.at_end(self.stop)
-        self.start()
+        self.begin()
+        self.wait_ready()
         return self
 
     def __exit__(
@@ -78,6 +77,12 @@ class Mesh:
         self.stop()
 
     # --- life
+
+    def begin(self) -> None:
+        """Start it for the first time, and wait for nothing."""
+        running.append(self)
+        self.lab.at_end(self.stop)
+        self.process = self.launch()
 
     def launch(self) -> spawn.Process:
         """Start an agent and wait for nothing."""
