@@ -157,6 +157,8 @@ class Watcher:
 
     async def _stream(self, answer: Answer) -> AsyncGenerator[Event, None]:
         """Everything there is, and then what happens, in one watch."""
+        if answer.status != 200:
+            raise await answer.refuse()
         async with contextlib.aclosing(self._lines(answer)) as lines:
             self.lists += 1
             yield Began()
@@ -168,14 +170,15 @@ class Watcher:
                 yield event
 
     async def _pages(self) -> AsyncGenerator[Event, None]:
-        self.lists += 1
-        yield Began()
         more, version = "", ""
         while True:
             query = {"continue": more} if more else {}
             answer = await self._session.ask(self.kind.target(limit=self._page_objects, **query))
             if answer.status != 200:
                 raise await answer.refuse()
+            if not more:
+                self.lists += 1
+                yield Began()
             try:
                 page = self._decoder.page(await answer.read(self._config.page_bytes_max))
             except Garbage:
@@ -192,6 +195,8 @@ class Watcher:
 
     async def _watch(self) -> AsyncGenerator[Event, None]:
         answer = await self._session.ask(self._watching(resourceVersion=self._version))
+        if answer.status != 200:
+            raise await answer.refuse()
         async with contextlib.aclosing(self._lines(answer)) as lines:
             self.trouble = None
             yield Alive()
@@ -204,8 +209,6 @@ class Watcher:
         return self.kind.target(watch="true", allowWatchBookmarks="true", timeoutSeconds=seconds, **query)
 
     async def _lines(self, answer: Answer) -> AsyncGenerator[tuple[Event, str], None]:
-        if answer.status != 200:
-            raise await answer.refuse()
         lines = Lines()
         async with contextlib.aclosing(answer.pieces()) as pieces:
             async for piece in pieces:

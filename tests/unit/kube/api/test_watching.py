@@ -163,6 +163,7 @@ def test_what_waiting_does_not_mend_is_tried_slowly_in_the_end(code, last):
     assert script.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, last]
     assert watcher.trouble == Trouble(code, f"{code} no")
     assert watcher.absent == (last == 60.0)
+    assert watcher.lists == 0, "nothing was listed"
 
 
 def test_a_server_that_asks_for_a_pause_has_it():
