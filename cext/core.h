@@ -268,7 +268,7 @@ struct engine {
     struct engine_config config;
     int epoll, timerfd, kick;
     struct watch timer_watch, kick_watch;
-    bool kicked, draining;
+    bool kicked, leaving, draining; /* leaving: everybody is told to go; draining: and nobody comes in */
     bool short_of_blocks; /* somebody asked for one in vain */
     uint64_t now; /* CLOCK_MONOTONIC, of this batch */
     uint64_t armed_ns; /* what the timerfd is set to; 0: nothing */
@@ -385,7 +385,7 @@ void session_give_up(struct engine *, struct session *, enum flag); /* resets bo
 void sessions_init(struct engine *);
 void sessions_bury(struct engine *);
 void sessions_feed(struct engine *); /* the starved, when blocks are free again */
-void sessions_leave(struct engine *);    /* HTTP: each after its exchange */
+void sessions_leave(struct engine *, uint32_t ms); /* HTTP, at least so old: each after its exchange */
 uint32_t sessions_again(struct engine *); /* one turn for those with more to do; answers how many */
 void sessions_free(struct engine *);
 

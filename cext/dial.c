@@ -170,7 +170,7 @@ static void wait_for_socket(struct engine *e, struct session *s, struct stock *s
     COUNT(e, waiting);
     COUNT(e, waited);
     list_push(&stock->waiters, &s->dial.queued);
-    timer_start(&e->wheel, &s->dial.timer, ms_from_now(e, e->config.connect_timeout_ms));
+    timer_start(&e->wheel, &s->dial.timer, ms_from_now(e, e->config.stock_wait_ms));
     session_watch(e, s);
 }
 

@@ -54,6 +54,7 @@ struct engine_config {
     uint32_t budget;             /* epoll events handled in one pump */
     uint32_t stock_target;       /* sockets to hold per pod and family */
     uint32_t stock_low;          /* ask for more at this level; grows with the target, which grows when it runs empty */
+    uint32_t stock_wait_ms;      /* for a socket of the stock; then the client is reset */
     uint32_t connect_timeout_ms;
     uint32_t detect_timeout_ms;  /* client bytes on a port declared HTTP; then it is opaque */
     uint32_t detect_hold_ms;     /* an ambiguous prefix elsewhere; then it is opaque */
@@ -282,7 +283,14 @@ void engine_set_limits(engine *, const struct engine_limits *);
 /* Beats in another file from now on: an agent of a newer version may have made one. Keeps no descriptor. */
 int engine_beat_in(engine *, int heartbeat_fd);
 
-/* Stops accepting for good; connections live on. engine_live() says how many are left. */
+/* Tells everybody to go and ends nobody: the next response of each HTTP connection is its last (Connection: close), and
+ * tunnels hear GOAWAY. Without `accept` nobody comes in from now on, and nobody is led here. */
+void engine_let_go(engine *, uint8_t accept);
+
+/* Ends HTTP connections that are at least so old and have no request under way. */
+void engine_end_idle(engine *, uint32_t ms);
+
+/* Stops accepting for good and ends what is idle; the other connections live on. engine_live() says how many are left. */
 void engine_drain(engine *);
 uint32_t engine_live(const engine *);
 

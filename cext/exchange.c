@@ -169,7 +169,7 @@ void http_begin(struct engine *e, struct session *s)
     session_count_opened(e, s);
     s->client.starved = false;
     s->client.readable = !s->client.rx;
-    s->leaving = e->draining;
+    s->leaving = e->leaving;
     session_watch(e, s);
     if (s->state == SESSION_DEAD)
         return;

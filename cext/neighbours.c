@@ -14,8 +14,10 @@ static uint64_t cell(const struct engine *e, uint32_t number)
 
 void neighbours_tell(struct engine *e)
 {
-    if (e->heartbeat)
-        __atomic_store_n(&e->heartbeat[1 + WORKERS_MAX + e->worker], e->counters[COUNTER_connections], __ATOMIC_RELAXED);
+    if (!e->heartbeat)
+        return;
+    uint64_t load = e->draining ? UINT64_MAX / 4 : e->counters[COUNTER_connections]; /* who drains takes nobody's place */
+    __atomic_store_n(&e->heartbeat[1 + WORKERS_MAX + e->worker], load, __ATOMIC_RELAXED);
 }
 
 bool neighbours_idler(const struct engine *e)

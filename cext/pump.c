@@ -116,7 +116,8 @@ static void show_life(struct engine *e)
 {
     if (!e->heartbeat)
         return;
-    __atomic_store_n(&e->heartbeat[0], e->now, __ATOMIC_RELAXED);
+    if (!e->draining) /* who accepts nobody is no reason to lead anybody here */
+        __atomic_store_n(&e->heartbeat[0], e->now, __ATOMIC_RELAXED);
     __atomic_store_n(&e->heartbeat[1 + e->worker], e->now, __ATOMIC_RELAXED);
 }
 
@@ -223,14 +224,37 @@ void engine_set_limits(engine *e, const struct engine_limits *limits)
     e->config.stream_idle_ms = limits->stream_idle_ms;
 }
 
-void engine_drain(engine *e)
+static void stop_accepting(struct engine *e)
 {
-    engine_begin(e);
     e->draining = true;
     e->counters[COUNTER_draining] = 1;
     listeners_stop(e);
+}
+
+void engine_let_go(engine *e, uint8_t accept)
+{
+    engine_begin(e);
+    e->leaving = true;
+    if (!accept)
+        stop_accepting(e);
     tunnels_leave(e);
-    sessions_leave(e);
+    engine_finish(e);
+}
+
+void engine_end_idle(engine *e, uint32_t ms)
+{
+    engine_begin(e);
+    sessions_leave(e, ms);
+    engine_finish(e);
+}
+
+void engine_drain(engine *e)
+{
+    engine_begin(e);
+    e->leaving = true;
+    stop_accepting(e);
+    tunnels_leave(e);
+    sessions_leave(e, 0);
     pool_drop_all(e);
     engine_finish(e);
 }

@@ -53,7 +53,7 @@ static bool say(struct engine *e, struct session *s, const struct words *words, 
 static enum step answer(struct engine *e, struct session *s, const struct words *words)
 {
     struct exchange *x = s->exchange;
-    bool persist = x && !words->close && x->keep_alive && x->request.done && !s->leaving && !e->draining;
+    bool persist = x && !words->close && x->keep_alive && x->request.done && !s->leaving && !e->leaving;
     bool said = say(e, s, words, persist, !x || x->method != HTTP1_HEAD);
     dial_leave(e, s, true);
     if (x) {

@@ -87,7 +87,7 @@ static enum step interim(struct engine *e, struct session *s, const struct http1
 static bool persists(const struct engine *e, const struct session *s, const struct http1_head *head)
 {
     const struct exchange *x = s->exchange;
-    return x->keep_alive && !s->leaving && !e->draining && head->framing != HTTP1_UNTIL_CLOSE &&
+    return x->keep_alive && !s->leaving && !e->leaving && head->framing != HTTP1_UNTIL_CLOSE &&
            (x->request.done || (head->keep_alive && !x->expects));
 }
 

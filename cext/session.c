@@ -235,13 +235,13 @@ void sessions_feed(struct engine *e)
     }
 }
 
-void sessions_leave(struct engine *e)
+void sessions_leave(struct engine *e, uint32_t ms)
 {
     struct list *next;
     for (struct list *at = e->sessions.all.next; at != &e->sessions.all; at = next) {
         struct session *s = container_of(at, struct session, all);
         next = at->next;
-        if (is_http(s))
+        if (is_http(s) && e->now - s->began_ns >= ms * NS_PER_MS)
             http_leave(e, s);
     }
 }

@@ -29,6 +29,8 @@ Around them:
     source       where objects come from, and where pods are
     announce     what the agent tells the other nodes
     held         what they told it, where their lists are missing
+    herald       what became of pods, as Events of Kubernetes
+    leave        takes Seine off a node
     report       what the agent tells of itself, as one document
     agent        composition root: one per node, root
     worker       composition root: several per node, no privileges

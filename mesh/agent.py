@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 
 import uvloop
+from msgspec import structs
 
 from mesh import rundir
 from mesh.aio.channel import Channel
@@ -34,6 +35,7 @@ from mesh.forward.messages import Limits, Welcome
 from mesh.forward.quic.desk import Desk
 from mesh.forward.supervisor import Supervisor
 from mesh.held import HeldNodes
+from mesh.herald import Herald
 from mesh.identity.keeper import Audiences
 from mesh.kube.api.publication import ApiBoard
 from mesh.model import Ruling, Snapshot, Transport
@@ -116,9 +118,10 @@ class Agent:
         self.observer = Observer(self.report.look, self.report.series)
         self.found: Snapshot | None = None  # what the source said last
         self.snapshot: Snapshot | None = None  # the same with pods' places and missing nodes, in effect
+        self.leaving = False  # our own namespace is being deleted, and with it this installation
 
     async def run(self) -> None:
-        """Until a signal says otherwise."""
+        """Until a signal says otherwise; `leaving` tells whether what outlives an agent shall go too."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -131,7 +134,7 @@ class Agent:
             duties += [self.announcement.run, self.routes.run, self.credentials.keeper.run]
             board = self.announcement.board
             if isinstance(board, ApiBoard):
-                duties.append(board.run)
+                duties += [board.run, Herald(board, self.report.standings).run]
             await run_until(stop, duties)
             if isinstance(board, ApiBoard):
                 board.close()
@@ -141,7 +144,8 @@ class Agent:
         self.places.close()
         self.observer.close()
         self.desk.close()
-        log.info("the agent ends; the workers serve on, `seine clean --node %s` would end them", self.config.node)
+        if not self.leaving:
+            log.info("the agent ends; the workers serve on, `seine clean --node %s` would end them", self.config.node)
 
     async def _serve(self) -> Server:
         async def everything() -> object:
@@ -200,6 +204,8 @@ class Agent:
             await lasting(partial(self._bring_in, found))
 
     async def _bring_in(self, found: Snapshot) -> None:
+        if self.config.from_api and self.config.namespace in found.ending:
+            found = self._leave(found)
         snapshot = self._completed(found)
         await self.credentials.want(snapshot)
         await self.enrolment.apply(snapshot)
@@ -209,7 +215,14 @@ class Agent:
         self.found, self.snapshot = found, snapshot
 
     def _completed(self, found: Snapshot) -> Snapshot:
-        return self.places.located(self.held.complete(found))
+        return self.places.located(found if self.leaving else self.held.complete(found))
+
+    def _leave(self, found: Snapshot) -> Snapshot:
+        """Nobody here is in the mesh any more, nor elsewhere: every agent hears of it in the same moment."""
+        if not self.leaving:
+            log.warning("namespace %s is being deleted: all pods leave the mesh", self.config.namespace)
+        self.leaving = True
+        return structs.replace(found, pods=(), nodes=(), policies=(), default_deny=frozenset())
 
     async def _reconcile(self) -> None:
         """Namespaces come and go without a word from the source; so does the time for which missing lists hold."""
@@ -280,8 +293,11 @@ class Agent:
         await self.fleet.converse(channel, lambda worker: rundir.open_stats(self.config.run_dir, worker), pid)
 
 
-def run(config: AgentConfig) -> None:
-    """Blocks until the agent ends. Raises AgentError, RunDirError and KernelError, each a sentence."""
+def run(config: AgentConfig) -> bool:
+    """Blocks until the agent ends. Whether its installation is deleted, so that nothing of it shall stay on this node.
+
+    Raises AgentError, RunDirError and KernelError, each a sentence.
+    """
     for sentence in strange_variables(AgentConfig):
         log.warning("%s", sentence)
     lock = rundir.lock(config.run_dir, config.node)
@@ -293,7 +309,9 @@ def run(config: AgentConfig) -> None:
         log.warning("pods that ask for the kernel short-cut use TCP: %s", kernel.shortcut.detail)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Agent(config, kernel).run())
+            agent = Agent(config, kernel)
+            runner.run(agent.run())
+            return agent.leaving
     finally:
         kernel.close()
         os.close(lock)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 
 from mesh.config import AgentConfig, strange_variables
 from mesh.forward import programs
@@ -68,8 +69,15 @@ def run(config: AgentConfig) -> None:
             for child in children:
                 if not child.alive and child.due(now):
                     child.start(config.worker_uid, now)
-        ended = [child.process for child in children if child.process is not None]
-        for process in ended:
-            process.terminate()
-        for process in ended:
-            process.wait()
+        end(children, config.workers)
+
+
+def end(children: Sequence[Child], workers: int) -> None:
+    """One worker lets in who comes until the others have gone: nobody else of this node would."""
+    alive = [child.process for child in children if child.process is not None and child.alive]
+    last = next((child.process for child in reversed(children[:workers]) if child.process in alive), None)
+    for process in alive:
+        process.send_signal(programs.RETIRE if process is last else signal.SIGTERM)
+    for process in sorted(alive, key=lambda each: each is last):
+        process.terminate()
+        process.wait()

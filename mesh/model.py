@@ -277,6 +277,7 @@ class Snapshot(Value):
     hosts: tuple[Host, ...] = ()
     policies: tuple[AuthorizationPolicy, ...] = ()
     default_deny: frozenset[str] = frozenset()  # namespaces
+    ending: frozenset[str] = frozenset()  # namespaces that are being deleted
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

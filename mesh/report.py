@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from mesh.model import Authorization, FailMode, MeshNode, Mtls, Pod, PodState, R
 from mesh.node_routes import NodeRoutes
 from mesh.observe import status
 from mesh.observe.build import version
+from mesh.observe.chronicle import Standing
 from mesh.observe.names import Names, PolicyName, names_of
 from mesh.observe.observer import Look
 from mesh.observe.rulings import Rulings
@@ -237,6 +238,23 @@ class Report:
         )
         member = self._enrolment.members.get(workload.uid)
         return self._member(common, member, kernel.get(member.slot, {})) if member else common
+
+    def standings(self) -> Iterator[Standing]:
+        """For Events. Not of pods that are being started, and not where nothing new may be written any more."""
+        for pod in self._snapshot.pods:
+            workload = pod.workload
+            starting = not pod.netns and not pod.refused
+            if not (pod.enrolled or pod.refused) or starting or workload.namespace in self._snapshot.ending:
+                continue
+            member = self._enrolment.members.get(workload.uid)
+            state, _, detail = self._watch.of(member) if member else (PodState.REFUSED, 0, "")
+            yield Standing(
+                uid=workload.uid,
+                namespace=workload.namespace,
+                name=workload.name,
+                state=state,
+                detail=detail or self._enrolment.problems.get(workload.uid, ""),
+            )
 
     def _member(self, common: status.PodStatus, member: Member, kernel: Mapping[str, int]) -> status.PodStatus:
         state, bypassing, detail = self._watch.of(member)

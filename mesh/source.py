@@ -7,6 +7,7 @@ not found yet stays in the snapshot without a namespace: it is being started, an
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -45,7 +46,8 @@ def open_source(config: AgentConfig) -> tuple[Source, Board | None]:
     if config.from_api:
         access: Access = Kubeconfig(config.kubeconfig) if config.kubeconfig else ServiceAccount()
         source = KubernetesSource(access, config.node, config.api, config.mtls)
-        return source, ApiBoard(access, config.node, config.namespace, source.own_mesh_node)
+        home = partial(source.uid_of_namespace, config.namespace)
+        return source, ApiBoard(access, config.node, config.namespace, source.own_mesh_node, home)
     keep = config.run_dir / "source"
     board = FileBoard(Path(config.publish), config.node, config.run_dir / "published") if config.publish else None
     return DirectorySource(config.source, config.node, config.files, keep=keep, mtls=config.mtls), board

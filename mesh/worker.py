@@ -19,6 +19,7 @@ from mesh.aio.privileges import drop_privileges
 from mesh.aio.process import hold_lock, knock
 from mesh.forward import messages
 from mesh.forward.carrier import Carrier
+from mesh.forward.programs import RETIRE
 from mesh.forward.quic.caller import DOOR, Caller
 from mesh.observe.logs import to_stream
 
@@ -49,6 +50,7 @@ async def main(worker: int, agent_socket: Path, uid: int) -> None:
     serving = asyncio.create_task(serve(carrier, agent_socket))
     asking = asyncio.create_task(quic.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, carrier.drain)
+    asyncio.get_running_loop().add_signal_handler(RETIRE, carrier.retire)
     drained = asyncio.create_task(carrier.drained.wait())
     await asyncio.wait({serving, asking, drained}, return_when=asyncio.FIRST_COMPLETED)
     for task in (serving, asking):

@@ -17,8 +17,9 @@ from pathlib import Path
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def pack(archive: Path, name: str, config: Mapping[str, object], layers: Sequence[Path]) -> Path:
-    """`layers` are uncompressed tars, the lowest first; `config` as in the specification: Entrypoint, Env, User ..."""
+def pack(archive: Path, names: Sequence[str], config: Mapping[str, object], layers: Sequence[Path]) -> Path:
+    """`layers` are uncompressed tars, the lowest first; `names` are all its own; `config` as in the specification:
+    Entrypoint, Env, User ..."""
     digests = [_sha256(layer) for layer in layers]
     described = {
         "architecture": ARCHITECTURES[platform.machine()],
@@ -26,14 +27,14 @@ def pack(archive: Path, name: str, config: Mapping[str, object], layers: Sequenc
         "config": dict(config),
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
     }
-    names = [f"{digest}.tar" for digest in digests]
-    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": names}]
+    inside = [f"{digest}.tar" for digest in digests]
+    manifest = [{"Config": "config.json", "RepoTags": list(names), "Layers": inside}]
     with tarfile.open(archive, "w") as tar:
         add(tar, "config.json", json.dumps(described).encode())
         add(tar, "manifest.json", json.dumps(manifest).encode())
-        for layer, inside in zip(layers, names, strict=True):
+        for layer, name in zip(layers, inside, strict=True):
             with layer.open("rb") as content:
-                entry = tarfile.TarInfo(inside)
+                entry = tarfile.TarInfo(name)
                 entry.size = layer.stat().st_size
                 tar.addfile(entry, content)
     return archive

@@ -21,11 +21,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from deploy.image import archive
+from mesh.install import Values
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = Path(__file__).with_name("packages.txt")
 CACHE = Path("/var/cache/seine")
 NAME = "seine.test/seine:dev"
+NAMES = (NAME, Values().image)  # the second is what `seine install` names when nothing else is said
 EXTRAS = ("quic",)  # optional dependencies that the image has; deploy/Dockerfile names them too
 UNWANTED = ("doc", "info", "locale", "man")  # below /usr/share
 SITE = f"usr/local/lib/python{sys.version_info.major}.{sys.version_info.minor}/dist-packages"
@@ -46,7 +48,7 @@ CONFIG = {"Entrypoint": ["seine"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", 
 
 def build(out: Path) -> Path:
     """The archive, from layers in the cache or made now."""
-    return archive.pack(out, NAME, CONFIG, [distribution(), requirements(), seine()])
+    return archive.pack(out, NAMES, CONFIG, [distribution(), requirements(), seine()])
 
 
 def distribution() -> Path:

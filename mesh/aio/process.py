@@ -13,7 +13,7 @@ KNOCK_SECONDS = 0.2
 
 
 def hold_lock(lock: int) -> None:
-    """Write our pid into the lock file that the agent has opened and locked for us (mesh.aio.keeper)."""
+    """For people, write our pid as we know it into the lock file that was locked for us (mesh.forward.programs)."""
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -92,10 +93,12 @@ def run(
         )
     except ConfigError as error:
         fail(str(error), 2)
-    from mesh import agent
+    from mesh import agent, leave
 
     with logs.to_stream(config.log_level):
         try:
-            agent.run(config)
+            if agent.run(config):
+                for sentence in leave.uninstall(config):
+                    logging.getLogger("seine.agent").info("%s", sentence)
         except (RuntimeError, OSError) as error:  # RunDirError and KernelError are sentences for the operator
             fail(said(error))

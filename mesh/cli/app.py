@@ -7,6 +7,7 @@ import typer
 from mesh.cli import (
     agent,
     authz,
+    bug_report,
     check,
     clean,
     drain,
@@ -18,6 +19,7 @@ from mesh.cli import (
     nodes,
     status,
     top,
+    upgrade,
     version,
     workers,
 )
@@ -29,7 +31,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (agent, status, top, nodes, authz, check, drain, metrics, dump, clean, version, workers):
+for module in (
+    agent,
+    status,
+    top,
+    nodes,
+    authz,
+    check,
+    drain,
+    metrics,
+    dump,
+    clean,
+    upgrade,
+    bug_report,
+    version,
+    workers,
+):
     app.command(module.NAME)(module.run)
 for command in (install.install, install.uninstall, enroll.enroll, enroll.unenroll):
     app.command()(command)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator
-from itertools import chain
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mesh.cli import client, hooks, judge
+from mesh.cli.kubectl import HOME, ContextOption, KubeconfigOption, Kubectl, KubectlError, NamespaceOption
 from mesh.cli.output import NodeOption, Output, OutputOption, encode
 from mesh.cli.report import Check, Result, lines, machine, success
 
@@ -25,6 +26,14 @@ def node_checks(node: str, agent_runs: bool) -> Iterator[Check]:
     for probe in preflight.probes(node, agent_runs):
         failed = Result.ERROR if probe.required else Result.WARNING
         yield Check(NODE, probe.name, Result.SUCCESS if probe.ok else failed, "" if probe.ok else probe.hint)
+
+
+def machine_checks(node: str, pre: bool) -> Iterator[Check]:
+    directory = client.run_dir(node)
+    runs = hooks.agent_runs(directory)
+    yield from node_checks("" if runs and not pre else directory.name, runs)
+    if not pre:
+        yield from agent_checks(directory)
 
 
 def agent_checks(directory: Path) -> Iterator[Check]:
@@ -44,16 +53,34 @@ def agent_checks(directory: Path) -> Iterator[Check]:
         yield from judge.pods(document)
 
 
+def cluster_checks(kubectl: Kubectl, namespace: str, pre: bool) -> Iterator[Check]:
+    from mesh.cli import cluster
+    from mesh.cli.upgrade import installed
+    from mesh.install import BadValue, Values
+
+    try:
+        values = Values(namespace=namespace) if pre else installed(kubectl, namespace)
+    except (BadValue, KubectlError):  # the checks say more
+        values = Values()
+    yield from cluster.checks(kubectl, values, pre, lambda: datetime.now(UTC))
+
+
 def run(
-    pre: Annotated[bool, typer.Option("--pre", help="Only whether this node can run Seine.")] = False,
+    pre: Annotated[bool, typer.Option("--pre", help="Only whether Seine can run here.")] = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Check a cluster, by kubectl, and nothing of this machine.")
+    ] = False,
     node: NodeOption = "",
+    kubeconfig: KubeconfigOption = "",
+    context: ContextOption = "",
+    namespace: NamespaceOption = HOME,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Check this node, and the agent if one runs. Exit status 1 when a check failed; warnings do not fail."""
-    directory = client.run_dir(node)
-    runs = hooks.agent_runs(directory)
-    found = node_checks("" if runs and not pre else directory.name, runs)
-    checks = found if pre else chain(found, agent_checks(directory))
+    """Check this node, and the agent if one runs; or a cluster.
+
+    Exit status 1 when a check failed; warnings do not fail.
+    """
+    checks = cluster_checks(Kubectl(kubeconfig, context), namespace, pre) if cluster else machine_checks(node, pre)
     if output is Output.TABLE:
         good = _print(lines(checks, sys.stdout.isatty()))
     else:

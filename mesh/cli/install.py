@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
+from mesh.cli.kubectl import HOME, NamespaceOption
 from mesh.cli.output import fail
 
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="May be repeated.")]
-NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Seine's own.")]
 
 
 def install(
     given: SetOption = None,
-    namespace: NamespaceOption = "seine-system",
+    namespace: NamespaceOption = HOME,
     values: Annotated[bool, typer.Option("--values", help="List what may be set, with defaults and reasons.")] = False,
 ) -> None:
     """Print everything that Seine is in a cluster: `seine install | kubectl apply --server-side -f -`."""
@@ -23,15 +23,16 @@ def install(
         return
     from mesh.install import crds
 
-    _print([*crds(), *_objects(given, namespace)])
+    print_yaml([*crds(), *_objects(given, namespace)])
 
 
-def uninstall(given: SetOption = None, namespace: NamespaceOption = "seine-system") -> None:
+def uninstall(given: SetOption = None, namespace: NamespaceOption = HOME) -> None:
     """Print what `seine install` brought, but for the CRDs: `seine uninstall | kubectl delete -f -`.
 
-    Run `seine clean` on each node afterwards: hooks outlive their agent.
+    Each agent takes Seine off its node as it goes. The namespace comes first: its deletion is what tells them so.
     """
-    _print(list(reversed(_objects(given, namespace))))
+    home, *rest = _objects(given, namespace)
+    print_yaml([home, *reversed(rest)])
 
 
 def _objects(given: list[str] | None, namespace: str) -> list[dict[str, object]]:
@@ -43,7 +44,7 @@ def _objects(given: list[str] | None, namespace: str) -> list[dict[str, object]]
         fail(str(error), 2)
 
 
-def _print(made: list[dict[str, object]]) -> None:
+def print_yaml(made: list[dict[str, object]]) -> None:
     import yaml
 
     typer.echo(yaml.safe_dump_all(made, sort_keys=False), nl=False)

@@ -32,6 +32,8 @@ from mesh.model import Authorization, Direction, Plan
 
 log = logging.getLogger("seine.worker")
 DRAIN_CHECK_SECONDS = 0.2
+IDLE_SECONDS = 3.0  # a client in use asks again within it, hears that he shall go, and loses no request by that
+FINISH_SECONDS = 5.0  # of the drain are for those who came while others went
 LEVELS_SECONDS = 2.0
 
 
@@ -59,6 +61,9 @@ class Carrier:
         self._named_policies: set[int] = set()
         self._wanted: dict[tuple[int, int], int] = {}  # {slot, family} -> sockets asked for and not yet here
         self._drain_seconds = 30.0
+        self._left_at = 0.0  # when everybody was told to go, by the loop's clock
+        self._accepts = True
+        self._dismissed = False
 
     # --- the conversation
 
@@ -323,19 +328,45 @@ class Carrier:
     # --- the end
 
     def drain(self) -> None:
-        """Accept nothing new; done when the last connection is, or when the time is up."""
+        """Accept nobody; whoever is in is told to go. Done when all have gone, or when the time is up.
+
+        Whoever was told to retire before lets in who comes until those have gone who were there then.
+        """
         if self._engine is None:
             self.drained.set()
-            return
-        self._engine.drain()
-        self._loop.call_later(self._drain_seconds, self.drained.set)
-        self._check_drained()
+        elif self._left_at:
+            self._dismissed = True
+        else:
+            self._dismissed = True
+            self._leave(accept=False)
 
-    def _check_drained(self) -> None:
-        if not self.engine.live():
+    def retire(self) -> None:
+        """As the last of its node: tell everybody to go, let in who comes, and wait to be drained."""
+        if self._engine is None:
+            self.drained.set()
+        elif not self._left_at:
+            self._leave(accept=True)
+
+    def _leave(self, accept: bool) -> None:
+        self._left_at, self._accepts = self._loop.time(), accept
+        self.engine.let_go(accept)
+        self._loop.call_soon(self._look_after)
+
+    def _look_after(self) -> None:
+        """Of those who are told to go, now and then."""
+        elapsed = self._loop.time() - self._left_at
+        if elapsed >= IDLE_SECONDS:
+            self.engine.end_idle(IDLE_SECONDS)
+        if self._accepts and self._dismissed:
+            late = elapsed >= self._drain_seconds - FINISH_SECONDS
+            if late or self.engine.oldest_seconds() < elapsed:
+                self._accepts = False
+                self.engine.let_go(accept=False)
+                self._loop.call_later(FINISH_SECONDS, self.drained.set)
+        elif not self._accepts and (elapsed >= self._drain_seconds or not self.engine.live()):
             self.drained.set()
         if not self.drained.is_set():
-            self._loop.call_later(DRAIN_CHECK_SECONDS, self._check_drained)
+            self._loop.call_later(DRAIN_CHECK_SECONDS, self._look_after)
 
     def close(self) -> None:
         if self._engine is not None:

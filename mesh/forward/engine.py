@@ -101,6 +101,7 @@ class EngineConfig:
     budget: int = 1024  # events per pump, about 10 ms of work: the loop must breathe
     stock_target: int = 64
     stock_low: int = 56  # so that a worker alone can carry 50 new connections on after the death of the agent
+    stock_wait_ms: int = 10_000  # the agent that fills it is replaced within five seconds, its pod and all
     connect_timeout_ms: int = 1000
     detect_timeout_ms: int = 10_000
     detect_hold_ms: int = 1000
@@ -502,8 +503,21 @@ class Engine:
         count = lib.engine_connections(self._engine, found, limit, skip)
         return [_connection(found[i]) for i in range(count)]
 
+    def let_go(self, accept: bool) -> None:
+        """Tells everybody to go and ends nobody; without `accept` nobody comes in from now on."""
+        lib.engine_let_go(self._engine, accept)
+
+    def oldest_seconds(self) -> float:
+        """Age of the connection that was there first; 0 when there is none."""
+        found = self.connections(1, live - 1) if (live := self.live()) else []
+        return found[0].age_ms / 1000 if found else 0.0
+
+    def end_idle(self, seconds: float) -> None:
+        """Ends HTTP connections that are at least so old and have no request under way."""
+        lib.engine_end_idle(self._engine, int(1000 * seconds))
+
     def drain(self) -> None:
-        """Stops accepting for good; `live()` says how many connections are left."""
+        """Stops accepting for good and ends what is idle; `live()` says how many connections are left."""
         lib.engine_drain(self._engine)
 
     def close(self) -> None:

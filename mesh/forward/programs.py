@@ -7,14 +7,17 @@ alive (flock(2)). Where the agent starts nobody itself, it offers the files of w
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 QUIC_LOCK = "quic.lock"
+RETIRE = signal.SIGUSR2  # to the last worker of a node: go, but let in who comes meanwhile
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,31 @@ def worker(run_dir: Path, number: int) -> Program:
 
 def quic(run_dir: Path) -> Program:
     return Program("the QUIC process", run_dir / QUIC_LOCK, ("mesh.quic", "--agent-socket", str(run_dir / "quic.sock")))
+
+
+def holder(lock: Path) -> int | None:
+    """Whose lock it is, by his id as we see it, whichever container he is in; None: nobody's, or not ours to know."""
+    try:
+        wanted = os.stat(lock)
+    except FileNotFoundError:
+        return None
+    mine = str(os.getpid())
+    for process in os.listdir("/proc"):
+        if process.isdigit() and process != mine and _has_open(process, wanted):
+            return int(process)
+    return None
+
+
+def _has_open(process: str, wanted: os.stat_result) -> bool:
+    folder = f"/proc/{process}/fd"
+    try:
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.path.samestat(os.stat(f"{folder}/{name}"), wanted):
+                    return True
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # it ended, or is not ours to look at
+        pass
+    return False
 
 
 def _locked(fd: int) -> int | None:

@@ -179,7 +179,7 @@ class Supervisor:
 
     def _kill(self, charge: Charge, why: str) -> None:
         present = charge.present()
-        pid = present.pid if present else read_pid(charge.program.lock)
+        pid = present.pid if present else programs.holder(charge.program.lock)
         if not pid:  # 0 would be ourselves
             return
         log.error("%s (process %d) is killed: %s", charge.program.name, pid, why)
@@ -208,13 +208,6 @@ class Supervisor:
         return bool(beat) and time.monotonic_ns() - beat <= DEAD_NS
 
 
-def read_pid(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def end_workers(run_dir: Path) -> list[int]:
     """End what an agent that is gone has left running, and wait for it; the process ids. For `seine clean`."""
     ended = []
@@ -223,7 +216,7 @@ def end_workers(run_dir: Path) -> list[int]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # somebody lives and holds it
-            if (pid := read_pid(path)) is not None:
+            if (pid := programs.holder(path)) is not None:
                 os.kill(pid, signal.SIGKILL)
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 ended.append(pid)

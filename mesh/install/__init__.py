@@ -4,9 +4,11 @@ values     what an operator may choose
 objects    all of them, in the order in which they are applied
 accounts   who may do what
 pods       the two DaemonSets
+upgrade    what an installation remembers of itself, and how far apart two versions may be
+difference  what in a cluster is not as we want it
 """
 
 from mesh.install.objects import crds, objects
-from mesh.install.values import BadValue, Values, chosen
+from mesh.install.values import VERSION, BadValue, Values, chosen
 
-__all__ = ["BadValue", "Values", "chosen", "crds", "objects"]
+__all__ = ["VERSION", "BadValue", "Values", "chosen", "crds", "objects"]

@@ -22,6 +22,7 @@ def accounts(values: Values) -> list[Object]:
                 _rule("", ["namespaces", "nodes", "pods", "services"], READ),
                 _rule("discovery.k8s.io", ["endpointslices"], READ),
                 _rule("seine.dev", ["authorizationpolicies"], READ),
+                _rule("", ["events"], ["create"]),
                 _rule("seine.dev", ["meshnodes"], [*READ, "get", "create", "patch"]),
             ],
         },

@@ -8,10 +8,13 @@ from typing import Any
 import yaml
 
 from mesh.install.accounts import accounts
-from mesh.install.pods import agent, labels, worker
+from mesh.install.pods import ADMIN_PORT, agent, labels, worker
+from mesh.install.upgrade import record
 from mesh.install.values import Values
 
 Object = dict[str, Any]
+AGENTS = {"app.kubernetes.io/name": "seine-agent"}
+OPERATOR = "monitoring.coreos.com/v1"
 _MESH = Path(__file__).resolve().parents[1]
 CRDS = _MESH / "crds" if (_MESH / "crds").exists() else _MESH.parent / "deploy/crds"  # of an installation; a checkout
 
@@ -22,8 +25,8 @@ def crds() -> list[Object]:
 
 
 def objects(values: Values) -> list[Object]:
-    made = [_namespace(values), *accounts(values), _deny_all(values), agent(values), worker(values)]
-    return [*made, _monitor(values)] if values.monitors else made
+    made = [_namespace(values), record(values), *accounts(values), _deny_all(values), agent(values), worker(values)]
+    return [*made, *_monitors(values)] if values.monitors else made
 
 
 def _namespace(values: Values) -> Object:
@@ -46,13 +49,19 @@ def _deny_all(values: Values) -> Object:
     }
 
 
-def _monitor(values: Values) -> Object:
-    return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PodMonitor",
-        "metadata": {"name": "seine-agent", "namespace": values.namespace, "labels": labels("seine-agent")},
-        "spec": {
-            "selector": {"matchLabels": {"app.kubernetes.io/name": "seine-agent"}},
-            "podMetricsEndpoints": [{"port": "metrics", "honorLabels": True}],  # an agent names the pods itself
-        },
-    }
+def _monitors(values: Values) -> list[Object]:
+    """For either way of the Prometheus operator. An agent names the pods itself."""
+    endpoint = {"port": "metrics", "honorLabels": True}
+    return [
+        _named("v1", "Service", values)
+        | {"spec": {"clusterIP": "None", "selector": AGENTS, "ports": [{"name": "metrics", "port": ADMIN_PORT}]}},
+        _named(OPERATOR, "PodMonitor", values)
+        | {"spec": {"selector": {"matchLabels": AGENTS}, "podMetricsEndpoints": [endpoint]}},
+        _named(OPERATOR, "ServiceMonitor", values)
+        | {"spec": {"selector": {"matchLabels": AGENTS}, "endpoints": [endpoint]}},
+    ]
+
+
+def _named(version: str, kind: str, values: Values) -> Object:
+    metadata = {"name": "seine-agent", "namespace": values.namespace, "labels": labels("seine-agent")}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata}

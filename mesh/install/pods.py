@@ -36,9 +36,9 @@ def agent(values: Values) -> Object:
         "ports": [{"name": "metrics", "containerPort": ADMIN_PORT, "hostPort": ADMIN_PORT}],
         "securityContext": {"privileged": True, "readOnlyRootFilesystem": True},
         "resources": {"requests": {"cpu": "50m", "memory": "150Mi"}},
-        "startupProbe": {**_probe("/metrics"), "periodSeconds": 1, "failureThreshold": 120},
-        "readinessProbe": {**_probe("/ready"), "periodSeconds": 2},
-        "livenessProbe": {**_probe("/metrics"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+        "startupProbe": {**_probe("/healthz"), "periodSeconds": 1, "failureThreshold": 120},
+        "readinessProbe": {**_probe("/readyz"), "periodSeconds": 2},
+        "livenessProbe": {**_probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "volumeMounts": mounts,
     }
     spec = {

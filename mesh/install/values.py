@@ -1,7 +1,12 @@
-"""What an operator may choose at installation: each with its default and reason. `seine install --set NAME=VALUE`."""
+"""What an operator may choose at installation: each with its default, bounds and reason.
+
+`seine install --set NAME=VALUE` and `helm install --set NAME=VALUE` know the same names; the chart's schema is made
+from what is said here (deploy/render).
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
@@ -9,39 +14,54 @@ from typing import Any, get_type_hints
 from mesh.config import LOG_LEVELS, WORKERS_MAX
 from mesh.model import Mtls
 
+VERSION = "0.1.0"  # pyproject.toml's
+NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123 label
+IMAGE = r"[A-Za-z0-9][-A-Za-z0-9._/:@]{0,511}"
+DOMAIN = r"[a-z0-9._-]{1,255}"  # SPIFFE-ID 1.0, section 2.1
+
 
 class BadValue(ValueError):
     """A sentence for the operator."""
 
 
-def value(default: Any, why: str) -> Any:
-    return field(default=default, metadata={"why": why})
+def value(default: Any, why: str, *, among: Iterable[str] = (), pattern: str = "", low: int = 0, high: int = 0) -> Any:
+    """`pattern` is of the whole text; `low` to `high` when `high` is given."""
+    return field(
+        default=default,
+        metadata={"why": why, "among": tuple(map(str, among)), "pattern": pattern, "low": low, "high": high},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    namespace: str = value("seine-system", "Seine's own; nothing else should live there")
-    image: str = value("seine.dev/seine:0.1.0", "of agent and workers alike")
-    pull_policy: str = value("IfNotPresent", "Always, IfNotPresent or Never, as Kubernetes means it")
-    workers: int = value(2, "processes per node; two survive the death of one")
+    namespace: str = value("seine-system", "Seine's own; nothing else should live there", pattern=NAME)
+    image: str = value(f"seine.dev/seine:{VERSION}", "of agent and workers alike", pattern=IMAGE)
+    pull_policy: str = value("IfNotPresent", "as Kubernetes means it", among=("Always", "IfNotPresent", "Never"))
+    workers: int = value(2, "processes per node; two survive the death of one", low=1, high=WORKERS_MAX)
     mtls: str = value(
-        "disabled", "permissive or strict once all nodes share an authority: until then they share no root"
+        "disabled",
+        "permissive or strict once all nodes share an authority: until then they share no root",
+        among=Mtls,
     )
-    trust_domain: str = value("cluster.local", "of every SPIFFE id")
-    log_level: str = value("INFO", "DEBUG, INFO, WARNING or ERROR")
-    monitors: bool = value(False, "a PodMonitor, and metrics on the node's network; the operator's CRDs must be there")
+    trust_domain: str = value("cluster.local", "of every SPIFFE id", pattern=DOMAIN)
+    log_level: str = value("INFO", "DEBUG names every connection that asked for a plan", among=LOG_LEVELS)
+    monitors: bool = value(
+        False, "PodMonitor and ServiceMonitor, and metrics on the node's network; the operator's CRDs must be there"
+    )
 
     def __post_init__(self) -> None:
-        check(1 <= self.workers <= WORKERS_MAX, f"workers is {self.workers}; it must be 1 to {WORKERS_MAX}")
-        check(self.log_level in LOG_LEVELS, f"log_level is {self.log_level!r}; it must be {' or '.join(LOG_LEVELS)}")
-        check(self.mtls in list(Mtls), f"mtls is {self.mtls!r}; it must be {' or '.join(Mtls)}")
-        policies = ("Always", "IfNotPresent", "Never")
-        check(self.pull_policy in policies, f"pull_policy is {self.pull_policy!r}; it must be {' or '.join(policies)}")
+        for each in fields(self):
+            _check(each.name, getattr(self, each.name), each.metadata)
 
 
-def check(good: bool, sentence: str) -> None:
-    if not good:
-        raise BadValue(sentence)
+def _check(name: str, found: Any, meta: Any) -> None:
+    said = f"{name} is {found!r}; it must be"
+    if meta["among"] and found not in meta["among"]:
+        raise BadValue(f"{said} {' or '.join(meta['among'])}")
+    if meta["high"] and not meta["low"] <= found <= meta["high"]:
+        raise BadValue(f"{said} {meta['low']} to {meta['high']}")
+    if meta["pattern"] and not re.fullmatch(meta["pattern"], found):
+        raise BadValue(f"{said} of the form {meta['pattern']}")
 
 
 def chosen(said: Iterable[str], **given: str) -> Values:
@@ -59,7 +79,8 @@ def chosen(said: Iterable[str], **given: str) -> Values:
 
 def _read(name: str, text: str, kind: type) -> Any:
     if kind is bool:
-        check(text in ("true", "false"), f"{name} is {text!r}; it must be true or false")
+        if text not in ("true", "false"):
+            raise BadValue(f"{name} is {text!r}; it must be true or false")
         return text == "true"
     try:
         return kind(text)

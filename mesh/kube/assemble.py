@@ -69,6 +69,7 @@ def assemble(
         hosts=tuple(sorted((each.host for each in facts if isinstance(each, HostFacts)), key=lambda host: host.name)),
         policies=tuple(each.policy for each in policies),
         default_deny=frozenset(each.name for each in facts if isinstance(each, NamespaceFacts) and each.default_deny),
+        ending=frozenset(each.name for each in facts if isinstance(each, NamespaceFacts) and each.ending),
         errors=tuple(errors + losses),
         warnings=tuple(warnings),
     )

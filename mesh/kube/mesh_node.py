@@ -64,13 +64,18 @@ def _workload(raw: objects.ListedWorkload, path: Path, node: str, zone: str) -> 
     )
 
 
-def mesh_node(node: MeshNode) -> dict[str, Any]:
-    """As an object to write; the opposite of parse_mesh_node."""
+def mesh_node(node: MeshNode, home: tuple[str, str] = ("", "")) -> dict[str, Any]:
+    """As an object to write; the opposite of parse_mesh_node. `home`: name and uid of our own Namespace, with which it
+    goes: a list that nobody keeps would be believed for ever."""
     spec: dict[str, Any] = {"transport": str(node.transport), "workloads": [_entry(each) for each in node.workloads]}
     zone = next((each.zone for each in node.workloads if each.zone), "")  # one per node
     if zone:
         spec["zone"] = zone
-    return {"apiVersion": objects.SEINE, "kind": "MeshNode", "metadata": {"name": node.name}, "spec": spec}
+    metadata: dict[str, Any] = {"name": node.name}
+    if home[1]:
+        owner = {"apiVersion": "v1", "kind": "Namespace", "name": home[0], "uid": home[1]}
+        metadata["ownerReferences"] = [owner]
+    return {"apiVersion": objects.SEINE, "kind": "MeshNode", "metadata": metadata, "spec": spec}
 
 
 def _entry(workload: Workload) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Meta(Raw):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: list[Owner] | None = None
+    deletion_timestamp: str | None = None
 
 
 class Object(Raw):

@@ -45,6 +45,8 @@ class NamespaceFacts(Frozen):
     name: str
     settings: Settings
     default_deny: bool = False
+    uid: str = ""
+    ending: bool = False
 
     @property
     def title(self) -> str:
@@ -124,6 +126,8 @@ def parse(raw: objects.Object) -> Facts | None:
                 name=_name(raw.metadata),
                 settings=read_settings(raw.metadata),
                 default_deny=choice(raw.metadata, AUTHZ_DEFAULT, {"deny": True, "allow": False}) or False,
+                uid=raw.metadata.uid,
+                ending=bool(raw.metadata.deletion_timestamp),
             )
         case objects.Pod():
             return parse_pod(raw)

@@ -1,7 +1,8 @@
 """The agent's paths: what is answered where.
 
 GET  /metrics   Prometheus, OpenMetrics when asked for; name[] filters; gzip
-GET  /ready     200, or 503 and the reason
+GET  /healthz   200 as long as the agent's loop turns: what a liveness probe asks
+GET  /readyz    200, or 503 and the reason; /ready likewise, the name that users of other meshes know
 GET  /status    mesh.observe.status.StatusDocument as JSON
 GET  /authz     ?namespace=&pod=: who may call a pod, mesh.observe.status.PodAuthorization as JSON
 GET  /dump      everything the agent and its workers know, as JSON; for bug reports
@@ -40,6 +41,10 @@ def _metrics(observer: Observer) -> Handler:
         return Response(body.content, content_type=body.content_type, headers=(*headers, ("Vary", "Accept-Encoding")))
 
     return handle
+
+
+async def _healthy(_: Request) -> Response:
+    return Response(b"ok\n")
 
 
 def _ready(ready: Ready) -> Handler:
@@ -97,6 +102,8 @@ def public(observer: Observer, ready: Ready, dump: Dump, authorize: Authorize) -
     """For the TCP port: nothing that changes anything."""
     return {
         ("GET", "/metrics"): _metrics(observer),
+        ("GET", "/healthz"): _healthy,
+        ("GET", "/readyz"): _ready(ready),
         ("GET", "/ready"): _ready(ready),
         ("GET", "/status"): _status(observer),
         ("GET", "/dump"): _dump(dump),

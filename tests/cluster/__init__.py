@@ -6,7 +6,9 @@
     control       etcd, API server, controllers, scheduler
     node          containerd, kubelet, kube-proxy
     images        container images made without a registry
+    mesh          Seine in it
     cluster       all of it, up and down
+    kubernetes    a cluster as its administrator asks it: ours, or anybody's
 
 `./dev cluster up` starts one to look at; tests take the fixture `cluster`. Everything is named and marked as a lab's
 things are (tests/kit/leftovers.py), so that parallel clusters never meet and killed ones are swept.

@@ -63,18 +63,31 @@ BUILDS = (
     Build("kubernetes", (".",), ("kubernetes",), linker=_RELEASE),
     Build("coredns", (".",), ("coredns",)),
 )
+HELM_SOURCES = Path(__file__).with_name("helm")
+HELM = Build("helm", ("helm.sh/helm/v4/cmd/helm",), ("helm",))
 
 
-def digest() -> str:
+def digest(builds: tuple[Build, ...], sources: Path) -> str:
     """Of everything that decides what is built."""
-    total = hashlib.sha256(repr(BUILDS).encode())
-    for path in sorted(path for path in SOURCES.rglob("*") if path.is_file()):
-        total.update(f"{path.relative_to(SOURCES)}\0".encode() + path.read_bytes())
+    total = hashlib.sha256(repr(builds).encode())
+    for path in sorted(path for path in sources.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(sources)}\0".encode() + path.read_bytes())
     return total.hexdigest()[:16]
 
 
 def folder() -> Path:
-    return CACHE / f"cluster-{digest()}"
+    return CACHE / f"cluster-{digest(BUILDS, SOURCES)}"
+
+
+def helm() -> Path:
+    """The real helm, which judges our chart; built when it is not there."""
+    made = CACHE / f"helm-{digest((HELM,), HELM_SOURCES)}"
+    made.mkdir(parents=True, exist_ok=True)
+    with _turn(made / "lock"):
+        if not (made / "helm").exists():
+            _tell(f"building helm into {made} (once; 3 CPU minutes when nothing is cached)")
+            _go_build(HELM, HELM_SOURCES, made)
+    return made / "helm"
 
 
 def missing() -> list[str]:
@@ -92,7 +105,7 @@ def ensure() -> Path:
             _tell(f"building what a cluster is started from into {made} (once; 13 CPU minutes when nothing is cached)")
             for build in BUILDS:
                 if set(build.made) & set(absent):
-                    _go_build(build, made)
+                    _go_build(build, SOURCES / build.module, made)
             _link_roles(made)
             subprocess.run(["gcc", "-static", "-Os", "-o", made / "pause", SOURCES / "pause.c"], check=True)
     return made
@@ -105,14 +118,14 @@ def _turn(path: Path) -> Iterator[None]:
         yield
 
 
-def _go_build(build: Build, made: Path) -> None:
+def _go_build(build: Build, source: Path, made: Path) -> None:
     """Into a folder of its own first: what is in `made` is whole."""
     unfinished = made / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     command = [_go(), "build", "-v", "-buildvcs=false", "-mod=readonly", f"-ldflags=-s -w {build.linker}", *build.flags]
     environment = {**os.environ, "CGO_ENABLED": "1" if build.cgo else "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""}
-    _shown(f"{build.module}", [*command, "-o", f"{unfinished}/", *build.packages], SOURCES / build.module, environment)
+    _shown(f"{build.module}", [*command, "-o", f"{unfinished}/", *build.packages], source, environment)
     for path in unfinished.iterdir():
         path.rename(made / path.name)
     unfinished.rmdir()

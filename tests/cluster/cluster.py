@@ -9,8 +9,6 @@ Invariant: whatever it is made of belongs to a lab of this process and goes with
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Self
 from tests.cluster import binaries, images
 from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.control import Control
+from tests.cluster.kubernetes import Kubernetes
 from tests.cluster.machine import Machine
 from tests.cluster.node import Node
 from tests.kit import leftovers
@@ -29,19 +28,20 @@ from tests.kit.wait import eventually
 CONTROL_HOST, FIRST_NODE_HOST = 10, 11
 NODES = ("node-a", "node-b")
 READY_SECONDS = 60.0  # 6 s on an idle machine
-KUBECTL_SECONDS = 60.0
 
 
-class Cluster:
+class Cluster(Kubernetes):
     def __init__(self, name: str, routed: bool = True) -> None:
         """`routed`: the nodes know the ways to each other's pods; otherwise somebody has to tell them."""
         self._lab = Lab(name)
         self._routed = routed
         self.nodes: dict[str, Node] = {}
+        self.program = binaries.folder() / "kubectl"
 
     def __enter__(self) -> Self:
         binaries.ensure()
         self._lab.__enter__()
+        self.home = self._lab.directory
         try:
             self._build()
         except BaseException:
@@ -122,36 +122,6 @@ class Cluster:
         wanted = list(archives)
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda node: node.load(wanted), self.nodes.values()))
-
-    def kubectl(self, *arguments: str, text: str = "", timeout: float = KUBECTL_SECONDS) -> str:
-        """What it prints; RuntimeError with its own words when it fails. `text` is its standard input."""
-        done = subprocess.run(
-            [binaries.folder() / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env={**os.environ, "HOME": str(self._lab.directory)},  # kubectl caches there
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr or done.stdout}")
-        return done.stdout
-
-    def apply(self, text: str) -> None:
-        """YAML or JSON, created or changed by server-side apply."""
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=text)
-
-    def pods(self, namespace: str, selector: str = "") -> list[Object]:
-        query = f"?labelSelector={selector}" if selector else ""
-        return self.api.items(f"/api/v1/namespaces/{namespace}/pods{query}")
-
-    def exec(self, pod: str, *command: str, namespace: str = "default") -> str:
-        return self.kubectl("exec", "-n", namespace, pod, "--", *command)
-
-    def wait_rollout(self, kind_and_name: str, namespace: str = "default", timeout: float = KUBECTL_SECONDS) -> None:
-        limit = f"--timeout={timeout:g}s"
-        self.kubectl("rollout", "status", "-n", namespace, kind_and_name, limit, timeout=timeout + 5)
 
 
 def _node_is_ready(node: Object) -> bool:

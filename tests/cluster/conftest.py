@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from deploy.image import build
+from tests.cluster import mesh
 from tests.cluster.cluster import Cluster
+from tests.cluster.kubernetes import Abroad, Kubernetes
 
 _serial = itertools.count(1)
 
@@ -22,8 +24,17 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def loaded(cluster: Cluster) -> Cluster:
     """With Seine's image on every node."""
-    cluster.load([build.build(cluster.lab.directory / "seine.tar")])
+    mesh.load(cluster)
     return cluster
+
+
+@pytest.fixture(scope="session")
+def anywhere(request: pytest.FixtureRequest) -> Kubernetes:
+    """The cluster of KUBECONFIG, if it is set, else ours; Seine's image is there."""
+    if kubeconfig := os.environ.get("KUBECONFIG"):
+        return Abroad(kubeconfig)
+    ours: Cluster = request.getfixturevalue("loaded")
+    return ours
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def pack(out: Path, name: str, entrypoint: Sequence[str], files: Mapping[str, Pa
             archive.add_folder(tar, folder, 0o1777 if folder == "tmp" else 0o755)
         for path, source in files.items():
             archive.add(tar, path.lstrip("/"), source.read_bytes(), 0o755)
-    made = archive.pack(out, name, {"Entrypoint": list(entrypoint)}, [layer])
+    made = archive.pack(out, [name], {"Entrypoint": list(entrypoint)}, [layer])
     layer.unlink()
     return made
 

@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import re
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.image import build
+from mesh.install import Values, objects
 from tests.cluster.cluster import Cluster
+from tests.cluster.mesh import HOME, ROOT, agent_of, captured, install, run, seine, status, uninstall
 from tests.cluster.test_cluster import WEB, fetch
 from tests.kit.wait import eventually
 
-ROOT = Path(__file__).resolve().parents[2]
-HOME = "seine-system"
 CAPTURED_SECONDS = 30.0  # a new pod is looked for once a second, and proven within five
-
-
-def seine(*arguments: str) -> str:
-    """What the command prints."""
-    command = [sys.executable, "-m", "mesh.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
 def mesh(loaded: Cluster) -> Iterator[Cluster]:
-    loaded.apply(seine("install", "--set", f"image={build.NAME}", "--set", "pull_policy=Never"))
-    loaded.wait_rollout("daemonset/seine-agent", HOME)
-    ready = f"--for=jsonpath={{.status.numberReady}}={len(loaded.nodes)}"
-    loaded.kubectl("wait", "-n", HOME, "daemonset/seine-worker", ready, "--timeout=60s")
+    install(loaded)
     yield loaded
-    loaded.kubectl("delete", "--ignore-not-found", "-f", "-", text=seine("uninstall"))
-
-
-def agent_of(cluster: Cluster, node: str) -> str:
-    pods = cluster.pods(HOME, "app.kubernetes.io/name=seine-agent")
-    return next(str(pod["metadata"]["name"]) for pod in pods if pod["spec"]["nodeName"] == node)
-
-
-def status(cluster: Cluster, node: str) -> dict[str, Any]:
-    command = ["seine", "status", "--window", "0", "-o", "json"]
-    found: dict[str, Any] = json.loads(cluster.exec(agent_of(cluster, node), *command, namespace=HOME))
-    return dict(found["status"])
-
-
-def captured(cluster: Cluster, namespace: str) -> set[str]:
-    """Names of pods that their agents have proven to be."""
-    found = (pod for node in cluster.nodes for pod in status(cluster, node)["pods"])
-    return {pod["name"] for pod in found if pod["namespace"] == namespace and pod["state"] == "captured"}
+    uninstall(loaded)
 
 
 def test_a_labelled_namespace_is_in_the_mesh_on_every_node_and_nothing_was_restarted(mesh, namespace):
@@ -102,3 +75,112 @@ def test_workers_have_no_privilege_and_outlive_the_agents_pod(mesh):
     assert facts["Uid"].split() == ["65532"] * 4
     assert int(facts["CapEff"], 16) == int(facts["CapBnd"], 16) == 0
     assert facts["Seccomp"].strip() == "2"
+
+
+SECRETS = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: careless, namespace: seine-system}
+data: {DB_PASSWORD: "hunter2hunter2", note: "Authorization: Bearer c2VjcmV0LXRva2VuLW9mLW1pbmU"}
+"""
+
+
+def test_a_host_network_pod_hears_by_an_event_why_it_is_refused_and_others_that_they_are_in(mesh, namespace):
+    mesh.apply(WEB.replace("NAMESPACE", namespace))
+    host = WEB.partition("---")[0].replace("name: web,", "name: host,").replace("app: web", "app: host")
+    host = host.replace("NAMESPACE", namespace).replace(
+        "spec:\n      termin", "spec:\n      hostNetwork: true\n      termin"
+    )
+    mesh.apply(host.replace("replicas: 4", "replicas: 1").replace("-p 80", "-p 8088").replace("port: 80", "port: 8088"))
+    mesh.apply(seine("enroll", namespace))
+
+    def told() -> dict[str, str]:
+        events = mesh.api.items(f"/api/v1/namespaces/{namespace}/events?fieldSelector=reportingComponent%3Dseine-agent")
+        return {
+            each["involvedObject"]["name"].partition("-")[0]: f"{each['reason']}: {each['message']}" for each in events
+        }
+
+    eventually(lambda: told().keys() >= {"web", "host"}, "the Events", CAPTURED_SECONDS)
+    assert told()["web"].startswith("Enrolled: ")
+    assert re.match("Refused: .*hostNetwork", told()["host"])
+    columns = mesh.kubectl("get", "meshnodes")
+    assert columns.splitlines()[0].split() == ["NAME", "ZONE", "TRANSPORT", "AGE"]
+    assert {line.split()[0] for line in columns.splitlines()[1:]} == set(mesh.nodes)
+
+
+def test_check_finds_the_installation_good_and_says_what_is_not(mesh):
+    good = run("check", "--cluster", "-o", "json", cluster=mesh)
+    assert json.loads(good.stdout)["success"], good.stdout
+    assert "warning" not in good.stdout, good.stdout
+    mesh.kubectl("delete", "networkpolicy", "seine-worker", "-n", HOME)
+    bad = run("check", "--cluster", cluster=mesh)
+    assert "NetworkPolicy seine-worker: it is not there" in bad.stdout
+    planned = run("upgrade", cluster=mesh)
+    assert planned.stderr.strip() == "NetworkPolicy seine-worker: new"
+    mesh.apply(planned.stdout)
+
+
+def test_a_bug_report_has_everything_but_secrets(mesh, tmp_path: Path):
+    mesh.apply(SECRETS)
+    token = mesh.kubectl("create", "token", "seine-agent", "-n", HOME).strip()
+    mesh.kubectl("annotate", "-n", HOME, "configmap/careless", f"note={token}")
+    out = tmp_path / "report.tar.gz"
+    done = run("bug-report", "--cluster", "--out", str(out), cluster=mesh)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(out) as archive:
+        texts = {each.name: archive.extractfile(each).read().decode() for each in archive.getmembers()}  # type: ignore[union-attr]
+    agents = [name for name in texts if name.endswith("/status.json")]
+    assert len(agents) == len(mesh.nodes), texts.get("seine-bug-report/errors.txt")
+    assert all("captured by eBPF" in text or '"pods"' in text for name, text in texts.items() if name in agents)
+    assert any(name.endswith("/log.txt") for name in texts)
+    for secret in (token, "hunter2hunter2", "c2VjcmV0LXRva2VuLW9mLW1pbmU", "PRIVATE KEY"):
+        assert [name for name, text in texts.items() if secret in text] == []
+    mesh.kubectl("delete", "-n", HOME, "configmap/careless")
+
+
+def test_our_accounts_may_do_what_they_do_and_nothing_else(mesh):
+    """By the audit log of all that this file's tests had them do, hence the last one."""
+    eventually(lambda: asked(mesh) >= granted(), "the agents to use every right", CAPTURED_SECONDS)
+    assert asked(mesh) == granted()
+    assert [event["requestURI"] for event in ours(mesh) if code(event) == 403] == []
+
+
+def ours(cluster: Cluster) -> list[dict[str, Any]]:
+    events = map(json.loads, cluster.control.audit_log.read_text().splitlines())
+    return [each for each in events if each["user"]["username"].startswith(f"system:serviceaccount:{HOME}:")]
+
+
+def code(event: dict[str, Any]) -> int:
+    return int(event.get("responseStatus", {}).get("code", 0))
+
+
+Right = tuple[str, str, str]  # account, verb, resource
+
+
+def asked(cluster: Cluster) -> set[Right]:
+    """What our accounts asked for. A watch that stands is in the log from its beginning; all may ask who they are."""
+    everybody = ("selfsubjectaccessreviews", "selfsubjectreviews")
+    return {
+        (event["user"]["username"].rpartition(":")[2], event["verb"], resource(event["objectRef"]))
+        for event in ours(cluster)
+        if event.get("objectRef", {}).get("resource") not in (None, *everybody)
+    }
+
+
+def resource(reference: dict[str, Any]) -> str:
+    inner = reference.get("subresource")
+    return f"{reference['resource']}/{inner}" if inner else str(reference["resource"])
+
+
+def granted() -> set[Right]:
+    """`create` beside `patch` is not asked for: applying what is not there yet is a patch that needs it."""
+    made = objects(Values())
+    rules = {(each["kind"], each["metadata"]["name"]): each["rules"] for each in made if "rules" in each}
+    found = set()
+    for binding in (each for each in made if "roleRef" in each):
+        for rule in rules[binding["roleRef"]["kind"], binding["roleRef"]["name"]]:
+            verbs = [verb for verb in rule["verbs"] if verb != "create" or "patch" not in rule["verbs"]]
+            found |= {
+                (who["name"], verb, each) for who in binding["subjects"] for verb in verbs for each in rule["resources"]
+            }
+    return found

@@ -381,7 +381,7 @@ def test_a_client_that_leaves_while_its_request_waits_for_a_connection() -> None
 
 
 def test_no_socket_to_dial_with() -> None:
-    with Rig(stocked=False, connect_timeout_ms=30) as rig:
+    with Rig(stocked=False, stock_wait_ms=30) as rig:
         serving(rig)
         client = rig.client()
         client.send(GET)

@@ -213,6 +213,24 @@ def test_draining_finishes_what_is_under_way_and_closes_what_is_idle(rig: Rig) -
     assert rig.flags() == {"-": 3}
 
 
+def test_who_is_told_to_go_loses_no_request_and_who_asks_nothing_more_is_let_go_later(rig: Rig) -> None:
+    server = serving(rig)
+    kept, app = finished(rig, server)
+    spare, _ = finished(rig, server, "127.0.0.2")
+    rig.engine.let_go(accept=True)
+    rig.settle()
+    kept.send(GET)
+    assert app.receive(len(GET)) == GET
+    app.send(OK)
+    assert kept.rest() == answer(b"hi", "Connection: close")
+    kept.close()
+    rig.engine.end_idle(3600)
+    rig.until(lambda: rig.engine.live() == 1)
+    rig.engine.end_idle(0)
+    assert spare.rest() == b""
+    rig.until(lambda: rig.engine.live() == 0)
+
+
 def test_apps_that_come_and_go_leave_nothing_behind(rig: Rig) -> None:
     clients: list[Peer] = [rig.client(source=f"127.0.1.{n}") for n in range(1, 6)]
     for _ in range(10):

@@ -88,6 +88,35 @@ def test_draining_closes_the_door_and_lets_finish_who_is_in(rig: Rig) -> None:
     rig.until(lambda: rig.engine.live() == 0)
 
 
+def test_who_lets_go_with_the_door_open_lets_in_who_comes_and_who_drains_leads_nobody_here(rig: Rig) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+    listener.setblocking(False)
+    rig.engine.add_listener(SLOT, Direction.OUTBOUND, listener.detach())
+    client, server = rig.pair()
+    rig.engine.let_go(accept=True)
+    with socket.create_connection(address):
+        rig.until(lambda: rig.engine.live() == 2)
+    assert rig.engine.oldest_seconds() >= 0
+    rig.engine.let_go(accept=False)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    client.send(b"finish")
+    assert server.receive(6) == b"finish"
+
+
+def test_who_drains_says_that_he_lives_and_not_that_the_node_does() -> None:
+    with Rig(heartbeat_ms=10) as rig:
+
+        def cells() -> tuple[int, ...]:
+            return struct.unpack("2Q", os.pread(rig.heart, 16, 0))
+
+        rig.engine.let_go(accept=False)
+        before = cells()
+        rig.until(lambda: cells()[1] > before[1])
+        assert cells()[0] == before[0]
+
+
 def test_the_heart_beats_where_a_newer_agent_looks(rig: Rig) -> None:
     newer = os.memfd_create("heart")
     os.ftruncate(newer, 4096)

@@ -85,7 +85,7 @@ def test_an_empty_stock_makes_the_next_order_larger() -> None:
 
 
 def test_nobody_delivers_and_the_client_is_reset() -> None:
-    with Rig(stocked=False, connect_timeout_ms=20) as rig:
+    with Rig(stocked=False, stock_wait_ms=20) as rig:
         rig.plan(Server(rig).endpoint(), protocol=Protocol.OPAQUE)
         assert rig.client().is_reset()
         assert rig.count("wait_timeout") == 1

@@ -19,6 +19,7 @@ import msgspec
 from mesh.kube.api.access import Access, AccessError
 from mesh.kube.api.client import Session
 from mesh.kube.api.decode import Garbage, Gone, Refusal
+from mesh.kube.api.events import event
 from mesh.kube.api.http1 import BadResponse
 from mesh.kube.api.watching import kind_of
 from mesh.kube.mesh_node import MeshNodeFacts, mesh_node
@@ -39,12 +40,20 @@ ECHO_SECONDS = 5.0  # what we say comes back by the watch, in milliseconds, or l
 
 
 class ApiBoard:
-    """`heard`: our own MeshNode as the source knows it."""
+    """`heard`: our own MeshNode as the source knows it; `home`: the uid of our own Namespace, likewise."""
 
-    def __init__(self, access: Access, node: str, namespace: str, heard: Callable[[], MeshNode | None]) -> None:
+    def __init__(
+        self,
+        access: Access,
+        node: str,
+        namespace: str,
+        heard: Callable[[], MeshNode | None],
+        home: Callable[[], str] = lambda: "",
+    ) -> None:
         self.name = f"MeshNode {node}"
-        self._node, self._namespace, self._heard = node, namespace, heard
-        self._session, self._renewals = Session(access, ANSWER_SECONDS), Session(access, ANSWER_SECONDS)
+        self._node, self._namespace, self._heard, self._home = node, namespace, heard, home
+        self._sessions = [Session(access, ANSWER_SECONDS) for _ in range(3)]
+        self._session, self._renewals, self._events = self._sessions
         self._said: MeshNode | None = None
         self._said_at = 0.0
 
@@ -54,7 +63,7 @@ class ApiBoard:
 
     async def former(self) -> MeshNode | None:
         """What a former agent of this node said. Raises PublicationError."""
-        status, content = await self._ask(self._session, self._path)
+        status, content = await self._ask(self._session, self._path, good=(200, 404))
         if status == 404:
             return None
         try:
@@ -65,7 +74,7 @@ class ApiBoard:
 
     async def say(self, node: MeshNode) -> None:
         """Raises PublicationError."""
-        await self._apply(self._session, self._path, mesh_node(node))
+        await self._apply(self._session, self._path, mesh_node(node, (self._namespace, self._home())))
         self._said, self._said_at = node, time.monotonic()
 
     def stands(self) -> bool:
@@ -74,9 +83,17 @@ class ApiBoard:
         same = heard is not None and self._said is not None and mesh_node(heard) == mesh_node(self._said)
         return same or time.monotonic() - self._said_at < ECHO_SECONDS
 
+    async def tell(self, uid: str, namespace: str, name: str, reason: str, message: str, warning: bool) -> None:
+        """An Event about a pod; said before, it is not said again. Raises PublicationError."""
+        made = event(self._node, uid, namespace, name, reason, message, warning, datetime.now(UTC))
+        path = f"/api/v1/namespaces/{namespace}/events"
+        await self._ask(
+            self._events, path, "POST", msgspec.json.encode(made), good=(201, 404, 409)
+        )  # 404: they are gone
+
     def close(self) -> None:
-        self._session.close()
-        self._renewals.close()
+        for session in self._sessions:
+            session.close()
 
     async def run(self) -> None:
         """Renews the Lease, for ever. That it fails is told once; the API server's absence is told elsewhere too."""
@@ -100,12 +117,17 @@ class ApiBoard:
     async def _apply(self, session: Session, path: str, made: dict[str, Any]) -> None:
         await self._ask(session, f"{path}?{MANAGER}", "PATCH", msgspec.json.encode(made))
 
-    async def _ask(self, session: Session, target: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
+    async def _ask(
+        self,
+        session: Session,
+        target: str,
+        method: str = "GET",
+        body: bytes = b"",
+        good: tuple[int, ...] = (200, 201),
+    ) -> tuple[int, bytes]:
         try:
-            answer = await session.ask(target, method, body, APPLY)
-            if answer.status == 404 and method == "GET":
-                return 404, await answer.read(ANSWER_BYTES_MAX)
-            if answer.status not in (200, 201):
+            answer = await session.ask(target, method, body, APPLY if method == "PATCH" else "application/json")
+            if answer.status not in good:
                 raise await answer.refuse()
             return answer.status, await answer.read(ANSWER_BYTES_MAX)
         except (OSError, BadResponse, AccessError, Garbage, Gone, Refusal) as error:

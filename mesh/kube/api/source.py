@@ -28,7 +28,7 @@ from mesh.kube.api.decode import Alive, Began, Broken, Complete, Event, Put, Rem
 from mesh.kube.api.watching import Asks, Trouble, Watcher, kind_of, told
 from mesh.kube.index import FILE, Index, Seat
 from mesh.kube.mesh_node import MeshNodeFacts
-from mesh.kube.parse import parse
+from mesh.kube.parse import NamespaceFacts, parse
 from mesh.kube.settings import BadField, strangers
 from mesh.model import MeshNode, Mtls, Snapshot
 
@@ -91,6 +91,11 @@ class KubernetesSource:
         """As the API server has it, and the other nodes read it."""
         facts = self._index.get(("MeshNode", "", self.node))
         return facts.node if isinstance(facts, MeshNodeFacts) else None
+
+    def uid_of_namespace(self, name: str) -> str:
+        """Empty while it is not known."""
+        facts = self._index.get(("Namespace", "", name))
+        return facts.uid if isinstance(facts, NamespaceFacts) else ""
 
     async def watch(self) -> AsyncIterator[Snapshot]:
         """For ever, from the first whole state on."""

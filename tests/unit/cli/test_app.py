@@ -215,9 +215,9 @@ def test_clean_tells_what_it_removed(run_dir: Path, monkeypatch: pytest.MonkeyPa
             raise KernelError("processes in it?")  # the helper of a dead agent is about to end
         return found
 
-    monkeypatch.setattr("mesh.capture.clean", clean)
-    monkeypatch.setattr("mesh.capture.pin_root", lambda: run_dir)
-    monkeypatch.setattr("mesh.forward.supervisor.end_workers", lambda _: [42])
+    monkeypatch.setattr("mesh.leave.clean", clean)
+    monkeypatch.setattr("mesh.leave.pin_root", lambda: run_dir)
+    monkeypatch.setattr("mesh.leave.end_workers", lambda _: [42])
     expected = f"detached connect4\nended worker process 42\nremoved {run_dir}\n"
     assert seine("clean").output == expected
     assert not run_dir.exists()

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 from typing import Any
 
+import jsonschema
+import pytest
 import yaml
 
+from deploy.render.files import CHART, ROOT, files
 from mesh.install.objects import crds, objects
 from mesh.install.pods import RUN
 from mesh.install.values import Values
-
-BASE = Path(__file__).resolve().parents[3] / "deploy/base/seine.yaml"
 
 
 def by_kind(made: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [each for each in made if each["kind"] == kind]
 
 
-def test_what_is_committed_for_kustomize_is_what_is_printed():
-    assert list(yaml.safe_load_all(BASE.read_text())) == objects(Values())
+def test_what_is_committed_is_what_is_rendered():
+    """`./dev render` writes it."""
+    made = files()
+    assert [name for name, text in made.items() if (ROOT / name).read_text() != text] == []
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / CHART).rglob("*") if path.is_file()}
+    assert there == {name for name in made if name.startswith(CHART)}
+    assert list(yaml.safe_load_all(made["deploy/base/seine.yaml"])) == objects(Values())
+
+
+@pytest.mark.parametrize(
+    ("said", "good"),
+    [
+        ({}, True),
+        ({"workers": 4, "monitors": True}, True),
+        ({"workers": 0}, False),
+        ({"workers": "two"}, False),
+        ({"mtls": "maybe"}, False),
+        ({"namespace": "A_B"}, False),
+        ({"wrokers": 4}, False),
+    ],
+)
+def test_the_charts_schema_takes_what_values_take(said: dict[str, Any], good: bool):
+    schema = json.loads(files()[f"{CHART}/values.schema.json"])
+    jsonschema.Draft7Validator.check_schema(schema)
+    defaults = yaml.safe_load(files()[f"{CHART}/values.yaml"])
+    assert jsonschema.Draft7Validator(schema).is_valid(defaults | said) == good
 
 
 def test_every_object_is_in_our_namespace_or_in_none():
