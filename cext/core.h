@@ -353,10 +353,14 @@ struct name *name_ref(struct name *);
 void name_unref(struct engine *, struct name *);
 void names_free(struct engine *); /* when nobody has one any more */
 
-/* listen.c: pods, their listeners, accepting */
-void turn_away(int fd); /* closes with a reset: it was not meant for us, or we have no room for it */
+/* pods.c */
 struct pod *pod_find(const struct engine *, uint32_t slot);
+void pods_free(struct engine *);
+
+/* listen.c: pods' listeners, accepting */
+void turn_away(int fd); /* closes with a reset: it was not meant for us, or we have no room for it */
 void listener_ready(struct engine *, struct listener *);
+void listener_close(struct engine *, struct listener **place); /* if there is one */
 
 /* neighbours.c: how many connections we carry, told to the node's other workers; whether one of them carries clearly
  * fewer. */
@@ -365,7 +369,6 @@ bool neighbours_idler(const struct engine *);
 void listeners_resume(struct engine *); /* those that yielded, when it is time */
 void listeners_bury(struct engine *);
 void listeners_stop(struct engine *);
-void pods_free(struct engine *);
 
 /* stock.c: sockets to dial with */
 void stock_init(struct engine *, struct pod *);
