@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 SOURCES = (
     *("pump", "timer", "buffer", "stats", "retire"),
-    *("pods", "listen", "neighbours", "stock", "plan", "source", "names", "balance", "policies", "authz", "normal"),
+    *("pods", "listen", "neighbours", "stock", "plan", "source", "names", "balance", "policies", "admit", "rulings", "authz", "normal"),
     *("session", "lapse", "start", "detect", "dial", "pool", "opaque", "leg", "flow"),
     *("stream", "h2", "tls", "peer", "credential", "signer", "tunnel", "tunnel_io", "reach", "hbone", "carry"),
     *("exchange", "request", "response", "relay", "reply"),

@@ -426,11 +426,13 @@ void session_wait(struct engine *, struct session *); /* for the client's first 
 void start_client_event(struct engine *, struct session *);
 void start_timeout(struct engine *, struct session *);
 
-/* policies.c: a pod's policies. LATER: only HTTP could be admitted, and the client has not spoken yet. UNCLEAR: the request
+/* admit.c: a pod's policies, asked. LATER: only HTTP could be admitted, and the client has not spoken yet. UNCLEAR: the request
  * could be read in two ways. */
 enum admission { ADMIT_YES, ADMIT_LATER, ADMIT_DENIED, ADMIT_UNCLEAR };
 enum admission policies_admit(struct engine *, struct session *); /* to the endpoint that it has chosen */
 void policies_opened(struct engine *, const struct session *); /* counts: it is not HTTP, and goes on */
+
+/* policies.c, rulings.c */
 void policies_free(struct engine *, struct pod *);
 void rulings_free(struct engine *);
 
