@@ -61,6 +61,10 @@ void h2_goodbye(struct h2 *);
 void h2_last_word(struct h2 *); /* a round trip after it, at least */
 void h2_sweep(struct h2 *, uint64_t older_ns); /* resets streams that were left before that and are not over */
 
+/* h2_frames.c, for h2.c. */
+void h2_listen(nghttp2_session_callbacks *); /* puts all of them in */
+ssize_t h2_read(nghttp2_session *, int32_t id, uint8_t *, size_t, uint32_t *flags, nghttp2_data_source *, void *user);
+
 /* For stream.c. */
 void h2_credit(struct stream *, uint32_t bytes);
 void h2_wake(struct stream *);
