@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from mesh.forward.engine import NeedSignature
 from mesh.model import Balancer, Direction, Mtls, PlanEndpoint, Protocol, spiffe_id
-from tests.engine.rig import SLOT, Peer, Rig, Server, unused_port
+from tests.engine.rig import SLOT, Peer, Rig, Server
 from tests.kit.pki import Authority, Certificate
 
 DOMAIN = "cluster.local"
@@ -71,12 +71,13 @@ class Node(Rig):
 
 class Pair:
     def __init__(self, **config: int) -> None:
-        self.authority, self.tunnel_port = Authority(), unused_port()
+        self.authority = Authority()
+        self.listener = socket.create_server((HERE, 0), backlog=256)  # first: its port must be nobody else's meanwhile
+        self.listener.setblocking(False)
+        self.tunnel_port: int = self.listener.getsockname()[1]
         self.source = Node(self.authority, tunnel_port=self.tunnel_port, **config)
         self.destination = Node(self.authority, tunnel_port=self.tunnel_port, **config)
         self.source.neighbours, self.destination.neighbours = [self.destination], [self.source]
-        self.listener = socket.create_server((HERE, self.tunnel_port), backlog=256)
-        self.listener.setblocking(False)
 
     def ready(self, **server: Any) -> Self:
         """Both trust the same root; the client's pod is CLIENT, the server's is SERVER."""

@@ -144,9 +144,19 @@ class Server:
         return PlanEndpoint(id=id or self.port, address=self.address, port=self.port, weight=weight, slot=slot)
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+_bound: list[socket.socket] = []  # for as long as the tests run
+BOUND_MAX = 64  # more than any plan has endpoints
+
+
+def refusing_port() -> int:
+    """Where nobody listens, and nobody else comes to listen or to call from by chance: a socket stays bound to it."""
+    if len(_bound) < BOUND_MAX:
+        fresh = socket.socket()
+        fresh.bind(("127.0.0.1", 0))
+        _bound.append(fresh)
+    else:
+        _bound.append(_bound.pop(0))
+    return int(_bound[-1].getsockname()[1])
 
 
 class Rig:

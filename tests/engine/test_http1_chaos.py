@@ -15,7 +15,7 @@ import pytest
 
 from mesh.forward.engine import NeedPlan
 from mesh.model import Balancer, Protocol
-from tests.engine.rig import PATIENCE_SECONDS, SLOT, Peer, Reset, Rig, Server, unused_port
+from tests.engine.rig import PATIENCE_SECONDS, SLOT, Peer, Reset, Rig, Server, refusing_port
 from tests.engine.test_http1_failure import refusing
 
 STEPS = 400
@@ -182,13 +182,13 @@ class World:
     clients: list[Client] = field(default_factory=list)
     apps: list[App] = field(default_factory=list)
     numbers: int = 0
-    port: int = field(default_factory=unused_port)  # where those without a plan go
+    port: int = field(default_factory=refusing_port)  # where those without a plan go
 
     def plan(self) -> None:
         some = self.chance.sample(self.servers, self.chance.randrange(len(self.servers) + 1))
         endpoints = [server.endpoint(slot=self.chance.choice([-1, -1, 7])) for server in some]
         if self.chance.random() < 0.3:
-            endpoints.append(refusing(unused_port()))
+            endpoints.append(refusing(refusing_port()))
         protocol = self.chance.choice([Protocol.HTTP, Protocol.DETECT])
         balancer = self.chance.choice(list(Balancer))
         self.rig.plan(*endpoints, address=ADDRESS, port=self.port, protocol=protocol, balancer=balancer)

@@ -7,14 +7,14 @@ import socket
 import pytest
 
 from mesh.model import Balancer, Direction, PlanEndpoint, Protocol
-from tests.engine.rig import SLOT, Peer, Reset, Rig, Server, unused_port
+from tests.engine.rig import SLOT, Peer, Reset, Rig, Server, refusing_port
 from tests.engine.web import GET, OK, answer, answered, asked, feed, finished, get, nothing_more, opened, serving
 
 POST = get("/", "Content-Length: 3", method="POST")
 
 
 def refusing(id: int) -> PlanEndpoint:
-    return PlanEndpoint(id=id, address="127.0.0.1", port=unused_port())
+    return PlanEndpoint(id=id, address="127.0.0.1", port=refusing_port())
 
 
 def told(client: Peer, status: int, reason: str) -> bytes:
@@ -282,7 +282,7 @@ def test_a_body_that_takes_too_long() -> None:
 
 
 def test_a_response_that_stops() -> None:
-    with Rig(stream_idle_ms=30) as rig:
+    with Rig(stream_idle_ms=300) as rig:  # the response must begin within
         client, app = opened(rig, serving(rig))
         app.send(BROKEN["length"])
         assert client.is_reset()
@@ -304,7 +304,7 @@ def test_a_client_that_stops_reading() -> None:
 
 
 def test_an_idle_client_is_let_go() -> None:
-    with Rig(idle_timeout_ms=30) as rig:
+    with Rig(idle_timeout_ms=300) as rig:  # its request must come within
         _, client, _ = used(rig)
         assert client.rest() == b""
         assert rig.count("idle_timeout") == 1
@@ -440,7 +440,7 @@ def test_a_client_that_never_reads_its_answers(rig: Rig) -> None:
 
 def test_clients_that_do_not_move_make_room_when_blocks_run_out() -> None:
     """One reads nothing, one never ends its head: both are the cost of themselves, and nobody else notices."""
-    with Rig(max_buffers=2, stuck_ms=30) as rig:
+    with Rig(max_buffers=2, stuck_ms=300) as rig:  # the third must come within
         server = serving(rig)
         deaf, mute = rig.client(buffer_bytes=8192), rig.client()
         app = asked(deaf, server)

@@ -9,11 +9,11 @@ import pytest
 
 from mesh.forward.engine import NeedPlan
 from mesh.model import Balancer, Direction, Plan, PlanEndpoint, Protocol
-from tests.engine.rig import SLOT, Peer, Rig, Server, unused_port
+from tests.engine.rig import SLOT, Peer, Rig, Server, refusing_port
 
 
 def refusing(id: int = 1) -> PlanEndpoint:
-    return PlanEndpoint(id=id, address="127.0.0.1", port=unused_port())
+    return PlanEndpoint(id=id, address="127.0.0.1", port=refusing_port())
 
 
 def test_a_connection_without_a_plan_waits_for_one(rig: Rig) -> None:

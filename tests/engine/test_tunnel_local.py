@@ -9,7 +9,7 @@ import pytest
 
 from mesh.model import Authorization, Direction, PlanEndpoint, Protocol, Security
 from tests.engine.pair import CLIENT, HERE, SERVER, Node
-from tests.engine.rig import SLOT, Peer, Server, unused_port
+from tests.engine.rig import SLOT, Peer, Server
 from tests.engine.web import OK, asked, exchange, finished
 from tests.kit.builders import policy, rule
 from tests.kit.pki import Authority
@@ -21,15 +21,14 @@ class Home:
     """The client's pod in SLOT, the server's in OTHER, where an app listens that is reached by tunnel."""
 
     def __init__(self) -> None:
-        port = unused_port()
-        self.node = Node(Authority(), tunnel_port=port)
+        self.listener = socket.create_server((HERE, 0), backlog=16)
+        self.listener.setblocking(False)
+        self.node = Node(Authority(), tunnel_port=self.listener.getsockname()[1])
         self.node.trust()
         self.node.identify(CLIENT)
         self.node.keys[SERVER] = self.node.authority.issue(SERVER)
         self.node.engine.set_identity(SERVER, self.node.keys[SERVER].chain)
         self.node.engine.add_pod(OTHER, 78, identity=SERVER)
-        self.listener = socket.create_server((HERE, port), backlog=16)
-        self.listener.setblocking(False)
         self.node.engine.add_listener(OTHER, Direction.INBOUND, self.listener.dup().detach())
         self.app = Server(self.node)
         self.node.settle()
