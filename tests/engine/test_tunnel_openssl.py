@@ -15,12 +15,12 @@ from tests.engine.pair import CLIENT, HERE, Pair
 class Client:
     """`openssl s_client` on its way to the destination, while the rig pumps."""
 
-    def __init__(self, pair: Pair, folder: Path, *more: str) -> None:
+    def __init__(self, pair: Pair, folder: Path, *more: str, version: str = "-tls1_3") -> None:
         self.pair, self.log = pair, folder / "said"
         own, root = folder / "own.pem", folder / "root.pem"
         own.write_bytes(pair.authority.issue(CLIENT).pem())
         root.write_bytes(pair.authority.root.pem())
-        command = ["openssl", "s_client", "-connect", f"{HERE}:{pair.tunnel_port}", "-tls1_3", "-alpn", "h2"]
+        command = ["openssl", "s_client", "-connect", f"{HERE}:{pair.tunnel_port}", version, "-alpn", "h2"]
         command += ["-cert", str(own), "-key", str(own), "-CAfile", str(root), *more]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
@@ -41,8 +41,8 @@ class Client:
 
 
 @contextmanager
-def client(pair: Pair, folder: Path, *more: str) -> Iterator[Client]:
-    made = Client(pair, folder, *more)
+def client(pair: Pair, folder: Path, *more: str, version: str = "-tls1_3") -> Iterator[Client]:
+    made = Client(pair, folder, *more, version=version)
     try:
         yield made
     finally:
@@ -95,6 +95,14 @@ def test_who_offers_other_algorithms_only_is_refused(pair: Pair, tmp_path: Path,
     """A group of 8192 bits would hold up the loop; a tag of 8 bytes protects little."""
     with client(pair, tmp_path, *offered) as peer:
         pair.destination.wait_for(tls_failed_algorithms=1)
+        peer.wait_end()
+        assert pair.destination.count("tls_handshakes") == 0
+
+
+@pytest.mark.parametrize("version", ["-tls1", "-tls1_1", "-tls1_2"])
+def test_older_versions_are_refused_and_with_them_renegotiation(pair: Pair, tmp_path: Path, version: str) -> None:
+    with client(pair, tmp_path, "-cipher", "ALL:@SECLEVEL=0", version=version) as peer:
+        pair.destination.wait_for(tls_failed_version=1)
         peer.wait_end()
         assert pair.destination.count("tls_handshakes") == 0
 
