@@ -14,9 +14,23 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 SOURCES = (
     *("pump", "timer", "buffer", "stats", "retire"),
-    *("pods", "listen", "neighbours", "stock", "plan", "source", "names", "balance", "policies", "admit", "rulings", "authz", "normal"),
+    *("pods", "listen", "neighbours", "stock", "plan", "source", "names", "balance"),
+    *("policies", "admit", "rulings", "authz", "normal"),
     *("session", "lapse", "start", "detect", "dial", "pool", "opaque", "leg", "flow"),
-    *("stream", "h2", "h2_frames", "tls", "peer", "credential", "signer", "tunnel", "tunnel_io", "reach", "hbone", "carry"),
+    *(
+        "stream",
+        "h2",
+        "h2_frames",
+        "tls",
+        "peer",
+        "credential",
+        "signer",
+        "tunnel",
+        "tunnel_io",
+        "reach",
+        "hbone",
+        "carry",
+    ),
     *("exchange", "request", "response", "relay", "reply"),
     *("http1", "http1_field", "http1_names", "http1_target", "http1_omit", "http1_chunked"),
 )
