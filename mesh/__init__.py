@@ -20,6 +20,8 @@ Around them:
     identity     SPIFFE ids, certificates and the authority they come from, its rotation; what policies mean
     control      objects -> snapshot -> plans; pure
     install      what Seine is in a cluster: values -> Kubernetes objects; pure
+    custody      what operators may do with an authority whose root is ours
+    controlplane  what the controller does: node rule, leadership, roots, statuses
     credentials  the node's certificates and signatures, put together from settings
     enrolment    brings the kernel and the workers to what the snapshot says
     rundir       a node's lock and counter files
@@ -34,6 +36,7 @@ Around them:
     report       what the agent tells of itself, as one document
     agent        composition root: one per node, root
     worker       composition root: several per node, no privileges
+    controller   composition root: two per cluster, signs for agents; one of them decides
     launcher     composition root: starts the workers in a pod of their own, where the agent does not
     quic         composition root: one per node where QUIC is asked for, no privileges
     cli          the command `seine`, one file per command

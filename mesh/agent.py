@@ -45,7 +45,7 @@ from mesh.observe.observer import Observer
 from mesh.observe.server import Server
 from mesh.observe.status import Draining
 from mesh.report import Report, dump
-from mesh.source import Places, open_source
+from mesh.source import Places, open_roots, open_source
 from mesh.watch import Watch
 
 log = logging.getLogger("seine.agent")
@@ -92,7 +92,7 @@ class Agent:
         self.factory = SocketFactory()
         self.fleet = Fleet(welcome(config), self.factory.sockets, self._sign, kernel.heartbeat_fd, self._told)
         self.desk = Desk(config.node, config.run_dir, config.worker_uid, config.drain_seconds, self._sign)
-        self.credentials = Credentials(config, Audiences(self.fleet, self.desk))
+        self.credentials = Credentials(config, Audiences(self.fleet, self.desk), open_roots(config))
         self.supervisor = Supervisor(
             *(config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic),
             starts=config.external_workers is Switch.DISABLED,

@@ -30,6 +30,11 @@ WORKERS_MAX = 32  # cells of the heartbeat array
 NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")  # it becomes a directory and a cgroup name
 
 KUBERNETES = "kubernetes"  # as a source
+CONTROLLER = "controller"  # its place among the nodes' run directories
+AGENT_ACCOUNT = "seine-agent"  # the service account by which the controller knows agents
+AUTHORITY_AUDIENCE = "authority.seine.dev"  # of the tokens that they come with, which are of no use elsewhere
+GIVEN_ROOT = "seine-root"  # the Secret of a root that somebody else makes
+ROOTS_BUNDLE, ROOTS_KEY = "seine-roots", "roots.pem"  # the ConfigMap that says whom to believe, and where in it
 TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")  # SPIFFE-ID 1.0, section 2.1
 
 PREFIX = "SEINE_"  # of variables
@@ -171,6 +176,9 @@ class AgentConfig:
     authority_roots: Path = setting(
         Path("/var/run/secrets/seine/roots.pem"), "path", "prove the controller to this node; read again each time"
     )
+    authority_bundle: str = setting(
+        "", "name", "a ConfigMap of our namespace with such roots instead, for the API source; empty: authority_roots"
+    )
     certificate_seconds: float = setting(
         86400.0, "s", "the field's 24 h: renewed after 12, so an authority may be away for half a day", 10, 7 * 86400
     )
@@ -218,6 +226,52 @@ class AgentConfig:
     @property
     def run_dir(self) -> Path:
         return self.run_root / self.node
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerConfig:
+    """What `seine controller` is told. Names that both have mean the same as the agent's."""
+
+    kubeconfig: str = setting("", "path", "how to reach the API server; empty: by the service account of our own pod")
+    namespace: str = setting("seine-system", "name", "our own: agents' pods, and the objects that all this is kept in")
+    service: str = setting("seine-controller", "name", "of the Service that agents reach us by; in our certificate")
+    name: str = setting(
+        "", "name", "of this replica, as no other is called; empty: this host's own, which is its pod's"
+    )
+    trust_domain: str = setting("cluster.local", "name", "of every SPIFFE id of the mesh; Istio's default")
+    root_secret: str = setting(
+        "", "name", "a Secret of our namespace with tls.crt, tls.key and ca.crt to sign with; empty: a root of our own"
+    )
+    address: str = setting("", "address", "for agents, kubelet and Prometheus; empty: every one, of both families")
+    port: int = setting(15012, "port", "where Istio users know their certificate authority; HTTPS", 0, 65535)
+    admin_port: int = setting(15014, "port", "likewise its metrics; also /healthz and /readyz", 0, 65535)
+    run_root: Path = setting(Path("/run/seine"), "path", "a directory for the socket that operators ask")
+    certificate_seconds: float = setting(
+        86400.0, "s", "the field's 24 h: renewed after 12, so we may be away for half a day", 10, 7 * 86400
+    )
+    settle_seconds: float = setting(
+        10.0, "s", "each step of a root's rotation comes so long after nothing stands in its way any more", 0.1, 3600
+    )
+    status_seconds: float = setting(
+        30.0, "s", "between looks at policies' statuses: pods that a selector is about come and go", 0.1, 3600
+    )
+    root_namespace: str = setting(
+        "seine-system", "namespace", "whose policies are about the whole mesh; where Seine lives"
+    )
+    log_level: str = setting("INFO", "level", "DEBUG says every certificate")
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", _own_name())
+        if not TRUST_DOMAIN.fullmatch(self.trust_domain):
+            raise ConfigError(f"trust_domain {self.trust_domain!r}: small letters, digits, '.', '-' and '_'")
+        if self.log_level not in LOG_LEVELS:
+            raise ConfigError(f"log_level is {self.log_level!r}; it must be one of {', '.join(LOG_LEVELS)}")
+        check_bounds(self)
+
+    @property
+    def run_dir(self) -> Path:
+        return self.run_root / CONTROLLER
 
 
 def in_cluster_server() -> str:

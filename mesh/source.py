@@ -14,9 +14,13 @@ from typing import Protocol
 from msgspec import structs
 
 from mesh.announce import Board
-from mesh.config import AgentConfig
-from mesh.kube.api.access import Access, Kubeconfig, ServiceAccount
+from mesh.config import ROOTS_KEY, AgentConfig
+from mesh.identity.authority import AuthorityError
+from mesh.identity.remote import Roots, RootsFile
+from mesh.kube.api.access import open_access
+from mesh.kube.api.bundle import Text
 from mesh.kube.api.publication import ApiBoard
+from mesh.kube.api.requests import ApiFailure, Requests
 from mesh.kube.api.source import KubernetesSource
 from mesh.kube.directory import DirectorySource
 from mesh.kube.publication import FileBoard
@@ -41,10 +45,35 @@ class Source(Protocol):
         """What is there at once, then the whole again after each change, for ever."""
 
 
+class BundledRoots:
+    """Those that the controller publishes: asked for when they are needed, so a rotation finds no agent behind."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._requests = Requests(open_access(config.kubeconfig), "seine-agent")
+        self._text = Text(self._requests, config.namespace, config.authority_bundle, ROOTS_KEY)
+        self._place = f"ConfigMap {config.namespace}/{config.authority_bundle}"
+
+    async def read(self) -> str:
+        try:
+            return await self._text.read()
+        except ApiFailure as failure:
+            raise AuthorityError(f"{self._place}: no roots can be read: {failure}", "files") from None
+        finally:
+            self._requests.close()  # they are asked for so rarely
+
+    def forget(self) -> None:
+        self._text.forget()
+
+
+def open_roots(config: AgentConfig) -> Roots:
+    """By which an authority elsewhere proves itself."""
+    return BundledRoots(config) if config.authority_bundle else RootsFile(config.authority_roots)
+
+
 def open_source(config: AgentConfig) -> tuple[Source, Board | None]:
     """The source, and where we publish; None: nowhere."""
     if config.from_api:
-        access: Access = Kubeconfig(config.kubeconfig) if config.kubeconfig else ServiceAccount()
+        access = open_access(config.kubeconfig)
         source = KubernetesSource(access, config.node, config.api, config.mtls)
         home = partial(source.uid_of_namespace, config.namespace)
         return source, ApiBoard(access, config.node, config.namespace, source.own_mesh_node, home)

@@ -21,7 +21,7 @@ CHART_YAML = {
     "name": "seine",
     "description": "An eBPF service mesh without sidecars, iptables or changes to applications.",
     "type": "application",
-    "kubeVersion": ">=1.29.0-0",  # rules in CRDs (CEL) are stable since
+    "kubeVersion": ">=1.30.0-0",  # pods' tokens say their node since
 }
 NOTES = """\
 Seine runs on every Linux node of the cluster, and nobody is in the mesh yet. A namespace joins by its label:

@@ -10,6 +10,7 @@ from mesh.cli import (
     bug_report,
     check,
     clean,
+    controller,
     drain,
     dump,
     enroll,
@@ -46,6 +47,7 @@ for module in (
     bug_report,
     version,
     workers,
+    controller,
 ):
     app.command(module.NAME)(module.run)
 for command in (install.install, install.uninstall, enroll.enroll, enroll.unenroll):

@@ -130,6 +130,15 @@ def _issued(lower: x509.Certificate, upper: x509.Certificate) -> bool:
     return True
 
 
+def issued(lower: bytes, upper: bytes) -> bool:
+    """Whether one certificate signed the other, both as DER; of one and the same: whether it is a root. Raises
+    BadCertificate for what is none."""
+    try:
+        return _issued(x509.load_der_x509_certificate(lower), x509.load_der_x509_certificate(upper))
+    except _UNREADABLE as error:
+        raise BadCertificate(f"the certificate cannot be read: {error}") from None
+
+
 def _only_name(extensions: x509.Extensions) -> str:
     names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
@@ -169,7 +178,10 @@ def key_of(text: str) -> Key:
 
 
 def same_key(certificate: bytes, key: Key) -> bool:
-    return x509.load_der_x509_certificate(certificate).public_key() == key.public_key()
+    try:
+        return x509.load_der_x509_certificate(certificate).public_key() == key.public_key()
+    except _UNREADABLE as error:
+        raise BadCertificate(f"the certificate cannot be read: {error}") from None
 
 
 def pem(certificate: bytes) -> str:

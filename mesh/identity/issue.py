@@ -8,6 +8,7 @@ Sources: RFC 5280; X509-SVID sections 3 to 5.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mesh.identity.certificate import BadCertificate, Key, PublicKey, fingerprint
+from mesh.model import Value
 
 BACKDATE_SECONDS = 60  # a peer's clock may be so far behind ours and still take what was issued this moment
 ROOT_SECONDS = 10 * 365 * 86400  # as Istio's own; replaced by `seine identity rotate`, never by surprise
@@ -56,22 +58,48 @@ def make_root(trust_domain: str, key: Key, now: float) -> bytes:
     return builder.sign(key, _HASH).public_bytes(Encoding.DER)
 
 
-def make_leaf(root: bytes, root_key: Key, public: PublicKey, spiffe: str, now: float, seconds: float) -> bytes:
-    """A workload's certificate as DER; it never outlives its root. Raises BadCertificate when the root has ended."""
-    issuer = x509.load_der_x509_certificate(root)
-    left = issuer.not_valid_after_utc.timestamp() - now
-    if left <= 0:
-        raise BadCertificate(f"the root {fingerprint(root)} ended at {issuer.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+class Issuer(Value, frozen=True):
+    """Who signs. `chain`: itself and whoever stands between it and the root, as DER; empty when it is the root."""
+
+    certificate: bytes  # DER
+    key: Key
+    chain: tuple[bytes, ...] = ()
+
+
+def make_leaf(issuer: Issuer, public: PublicKey, spiffe: str, now: float, seconds: float) -> bytes:
+    """A workload's certificate as DER; it never outlives its issuer. Raises BadCertificate when that has ended."""
     both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return _make_end(issuer, public, both, [_uri(spiffe)], now, seconds)
+
+
+def make_server(issuer: Issuer, public: PublicKey, names: Iterable[str], now: float, seconds: float) -> bytes:
+    """The authority's own, for HTTPS under these DNS names; as make_leaf."""
+    hosts = [x509.DNSName(name) for name in names]
+    return _make_end(issuer, public, [ExtendedKeyUsageOID.SERVER_AUTH], hosts, now, seconds)
+
+
+def _make_end(
+    issuer: Issuer,
+    public: PublicKey,
+    usages: list[x509.ObjectIdentifier],
+    names: Iterable[x509.GeneralName],
+    now: float,
+    seconds: float,
+) -> bytes:
+    upper = x509.load_der_x509_certificate(issuer.certificate)
+    left = upper.not_valid_after_utc.timestamp() - now
+    if left <= 0:
+        name = fingerprint(issuer.certificate)
+        raise BadCertificate(f"the root {name} ended at {upper.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
     builder = (
-        _builder(x509.Name([]), issuer.subject, public, now, min(seconds, left))
+        _builder(x509.Name([]), upper.subject, public, now, min(seconds, left))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage("digital_signature"), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(both), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_uri(spiffe)]), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
     )
-    return builder.sign(root_key, _HASH).public_bytes(Encoding.DER)
+    return builder.sign(issuer.key, _HASH).public_bytes(Encoding.DER)
 
 
 def make_request(key: Key, spiffe: str) -> bytes:

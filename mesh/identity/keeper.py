@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol
 
 from mesh.identity import certificate, denial, issue, renewal
-from mesh.identity.authority import Authority, AuthorityError, Record, Trust
+from mesh.identity.authority import Authority, AuthorityError, Denial, Record, Trust
 from mesh.identity.certificate import BadCertificate, Key
 from mesh.identity.holding import Held, Trouble, due, hanging
 
@@ -99,8 +99,10 @@ class Keeper:
 
     def denied(self) -> tuple[str, ...]:
         """Who is denied at this moment."""
-        found = denial.active(self.trust.denied, self._clock()) if self.trust else ()
-        return tuple(each.what for each in found)
+        return tuple(each.what for each in self.denials())
+
+    def denials(self) -> tuple[Denial, ...]:
+        return denial.active(self.trust.denied, self._clock()) if self.trust else ()
 
     # --- what is wanted
 

@@ -1,7 +1,8 @@
 """An authority elsewhere, asked over HTTPS with this node's token; see mesh.identity.wire.
 
-Token and roots are read from their files for every exchange: whoever put them there may replace them at any time. What
-comes back is checked here as far as it is about trust, and by the keeper as far as it is a certificate.
+The token is read from its file for every exchange, and the roots from where they are: both may be replaced at any time.
+Where the authority's certificate is not good, whoever keeps roots is told to look for new ones. What comes back is
+checked here as far as it is about trust, and by the keeper as far as it is a certificate.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,9 +25,35 @@ POLL_SECONDS = 30.0  # a thousand nodes ask 33 times a second
 TOKEN_BYTES_MAX = 8 << 10
 
 
+class Roots(Protocol):
+    """Certificates that the authority's own hangs from."""
+
+    async def read(self) -> str:
+        """As PEM. AuthorityError of the reason "files" when there are none."""
+
+    def forget(self) -> None:
+        """They did not help: what may be old is asked for again."""
+
+
+class RootsFile:
+    """Read again each time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def read(self) -> str:
+        try:
+            return self._path.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise AuthorityError(f"{self._path}: no roots can be read: {error}", "files") from None
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
+
 class Remote:
-    def __init__(self, url: str, node: str, token: Path, roots: Path, clock: Callable[[], float]) -> None:
-        """`url`: https://HOST[:PORT]; `roots`: certificates, as PEM, that the authority's own hangs from."""
+    def __init__(self, url: str, node: str, token: Path, roots: Roots, clock: Callable[[], float]) -> None:
+        """`url`: https://HOST[:PORT]."""
         parts = urlsplit(url)
         self._url, self._host, self._port = url, parts.hostname or "", parts.port or 443
         self._node, self._token, self._roots, self._clock = node, token, roots, clock
@@ -64,6 +92,7 @@ class Remote:
         except TimeoutError:
             raise AuthorityError(f"{self._url}: no answer in {wire.EXCHANGE_SECONDS_MAX:g} s", "unreachable") from None
         except ssl.SSLCertVerificationError as error:
+            self._roots.forget()
             raise AuthorityError(f"{self._url}: its certificate is not good: {error.verify_message}", "tls") from None
         except ssl.SSLError as error:
             raise AuthorityError(f"{self._url}: {error.reason or error}", "tls") from None
@@ -76,9 +105,8 @@ class Remote:
         return answer
 
     async def _exchange(self, message: bytes) -> tuple[str, bytes]:
-        reader, writer = await asyncio.open_connection(
-            self._host, self._port, ssl=self._context(), limit=wire.HEAD_BYTES_MAX
-        )
+        context = await self._context()
+        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=context, limit=wire.HEAD_BYTES_MAX)
         try:
             writer.write(message)
             await writer.drain()
@@ -87,11 +115,13 @@ class Remote:
         finally:
             writer.transport.abort()  # nothing is left to be said, and a peer that is stuck must not hold us up
 
-    def _context(self) -> ssl.SSLContext:
+    async def _context(self) -> ssl.SSLContext:
+        text = await self._roots.read()
         try:
-            context = ssl.create_default_context(cafile=str(self._roots))
-        except (OSError, ssl.SSLError) as error:
-            raise AuthorityError(f"{self._roots}: no roots can be read: {error}", "files") from None
+            context = ssl.create_default_context(cadata=text or "none")  # without any it would take the system's
+        except (ValueError, ssl.SSLError) as error:
+            self._roots.forget()
+            raise AuthorityError(f"{self._url}: no roots can be read for it: {error}", "files") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         return context
 

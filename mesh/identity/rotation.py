@@ -72,6 +72,28 @@ def advance(roots: Sequence[Root], generation: int) -> tuple[Root, ...]:
     return tuple(to(root, after[root.state]) for root in roots)
 
 
+class Handing(StrEnum):
+    """What becomes of a root that somebody else made and that shall issue."""
+
+    FOUND = "found"  # there is none yet: it is the first
+    JOIN = "join"  # a rotation to it begins
+    RENEW = "renew"  # it is there, and its key or what stands between is another one
+    WAIT = "wait"  # another rotation has to end first
+    NONE = "none"  # it issues, or is about to
+
+
+def handing(roots: Sequence[Root], new: str, renewed: bool) -> Handing:
+    """`renewed`: whoever issues has another key, or another chain, than the one handed in."""
+    if not roots:
+        return Handing.FOUND
+    if (joining := in_state(roots, RootState.JOINING)) is not None:
+        return Handing.NONE if joining.id == new else Handing.WAIT
+    issuing = in_state(roots, RootState.ISSUING)
+    if issuing is not None and issuing.id == new:
+        return Handing.RENEW if renewed else Handing.NONE
+    return Handing.WAIT if in_state(roots, RootState.LEAVING) else Handing.JOIN
+
+
 # --- who would be cut off
 
 

@@ -28,10 +28,14 @@ CONNECTIONS_MAX = 256  # each is over in 10 s at most; a thousand nodes ask 33 t
 HANDSHAKES_MAX = 128  # under way; two cores make 2 000 in a second
 HANDSHAKE_SECONDS_MAX = 5.0
 DOOR_SECONDS = 0.1  # closed after an accept that failed: no descriptor is free, and the loop must not spin
+REQUEST_BYTES_MAX = 4096  # one for the longest SPIFFE id has 2.5 KiB
 LOG_SECONDS = 1.0
 
-# Token, node and SPIFFE id (empty: only whom to believe) -> empty, or a sentence why not.
-Authorise = Callable[[str, str, str], Awaitable[str]]
+# Token, node and SPIFFE id (empty: only whom to believe). Raises AuthorityError: why not, and a word for the metric.
+Authorise = Callable[[str, str, str], Awaitable[None]]
+THEIR_FAULTS = frozenset(
+    {"refused", "denied", "token", "audience", "account", "node", "pod", "workload"}
+)  # reasons; all others are our own
 
 
 class Refusal(Exception):
@@ -47,13 +51,14 @@ class AuthorityServer:
         self._handshakes: dict[asyncio.Task[None], None] = {}  # oldest first
         self._connections: set[asyncio.Task[None]] = set()
         self._logged = 0.0
-        self.answered = 0
+        self.answered: Counter[str] = Counter()  # by what was asked for
         self.refused: Counter[str] = Counter()  # by reason
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext) -> int:
-        """The port, which is chosen when `port` is 0."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
+        """The port, which is chosen when `port` is 0. `host` "": every address of every family."""
+        both = host in ("", "::") and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, dualstack_ipv6=both)
         listener.setblocking(False)
         self._accepting = asyncio.create_task(self._accept(listener, context))
         chosen: int = listener.getsockname()[1]
@@ -122,8 +127,9 @@ class AuthorityServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            status, body = HTTPStatus.OK, msgspec.json.encode(await self._answer(reader))
-            self.answered += 1
+            answer = await self._answer(reader)
+            status, body = HTTPStatus.OK, msgspec.json.encode(answer)
+            self.answered["sign" if answer.chain else "trust"] += 1
         except Refusal as refusal:
             status, body = refusal.status, msgspec.json.encode(wire.Error(error=str(refusal)))
             self._count(refusal)
@@ -147,20 +153,13 @@ class AuthorityServer:
             raise Refusal(
                 HTTPStatus.BAD_REQUEST, "malformed", "a node has a name of small letters, digits, '-' and '.'"
             )
-        await self._check(fields.get("authorization", ""), ask)
         try:
+            await self._authorise(_token(fields.get("authorization", "")), ask.node, ask.name)
             return await self._do(first.split(" ")[:2], ask)
         except AuthorityError as error:
-            ours = error.reason in ("refused", "denied")
-            status = HTTPStatus.FORBIDDEN if ours else HTTPStatus.SERVICE_UNAVAILABLE
+            theirs = error.reason in THEIR_FAULTS
+            status = HTTPStatus.FORBIDDEN if theirs else HTTPStatus.SERVICE_UNAVAILABLE
             raise Refusal(status, error.reason, str(error)) from None
-
-    async def _check(self, credentials: str, ask: Ask) -> None:
-        kind, _, token = credentials.partition(" ")
-        if kind.lower() != "bearer" or not token:
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "token", "there is no bearer token")
-        if why := await self._authorise(token, ask.node, ask.name):
-            raise Refusal(HTTPStatus.FORBIDDEN, "token", why)
 
     async def _do(self, wanted: list[str], ask: Ask) -> Answer:
         if wanted == ["POST", wire.TRUST] and ask.record is not None and ask.record.node == ask.node:
@@ -169,6 +168,9 @@ class AuthorityServer:
             trust = await self._authority.trust(ask.record)
             return Answer(now=self._clock(), trust=trust)
         if wanted == ["POST", wire.SIGN] and ask.name:
+            if len(ask.request) > REQUEST_BYTES_MAX:
+                why = f"the request has {len(ask.request)} bytes; {REQUEST_BYTES_MAX} are the most"
+                raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large", why)
             chain = await self._authority.sign(ask.request, ask.name)
             return Answer(now=self._clock(), chain=chain)
         raise Refusal(HTTPStatus.NOT_FOUND, "malformed", f"there is POST {wire.TRUST} and POST {wire.SIGN}, see there")
@@ -190,3 +192,10 @@ async def _shake_hands(
         sock.close()
         raise
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+def _token(credentials: str) -> str:
+    kind, _, token = credentials.partition(" ")
+    if kind.lower() != "bearer" or not token:
+        raise Refusal(HTTPStatus.UNAUTHORIZED, "token", "there is no bearer token")
+    return token

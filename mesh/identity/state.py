@@ -1,7 +1,7 @@
-"""An authority's files as values: whom to believe, and the key that signs.
+"""An authority's files as values: whom to believe, and what signs.
 
 Read again when a file changed; what cannot be used is an error that names the file, and the last good state stays what
-it was. Writing is for whoever holds the store's lock.
+it was. Writing is for whoever holds the files' lock.
 """
 
 from __future__ import annotations
@@ -13,70 +13,69 @@ import msgspec
 
 from mesh.identity import certificate, denial, issue, rotation
 from mesh.identity.authority import AuthorityError, Denial, Root, RootState, Trust
-from mesh.identity.certificate import BadCertificate, Key
+from mesh.identity.certificate import BadCertificate
+from mesh.identity.files import AUTHORITY, DENIED, NODES, VERSION, Files, StoredAuthority, StoredDenial, StoredRoot
+from mesh.identity.handed import Handed
+from mesh.identity.issue import Issuer
 from mesh.identity.spiffe import BadId
-from mesh.identity.store import AUTHORITY, DENIED, NODES, Store, StoredAuthority, StoredDenial, StoredRoot, damaged
 
 
 class State:
-    def __init__(self, store: Store, trust_domain: str, clock: Callable[[], float]) -> None:
-        self._store, self._trust_domain, self._clock = store, trust_domain, clock
+    def __init__(self, files: Files, trust_domain: str, clock: Callable[[], float]) -> None:
+        self._files, self._trust_domain, self._clock = files, trust_domain, clock
         self._stamp: object = None
-        self._stored = StoredAuthority(version=1, trust_domain=trust_domain, generation=0, roots=())
+        self._stored = StoredAuthority(version=VERSION, trust_domain=trust_domain, generation=0, roots=())
         self._trust: Trust | None = None
-        self._key: Key | None = None
+        self._issuer: Issuer | None = None
 
     def read(self) -> Trust | None:
         """As the files say now; None when there never was an authority. Raises AuthorityError."""
-        stamp = (self._store.stamp(AUTHORITY), self._store.stamp(DENIED))
+        stamp = (self._files.stamp(AUTHORITY), self._files.stamp(DENIED))
         if stamp == self._stamp:
             return self._trust
-        stored, denials = self._store.authority(), self._store.denials()
+        stored, denials = self._files.authority(), self._files.denials()
         if stored is None:
             self._refuse_loss()
             return None
-        roots, key = self._decode(stored)
+        roots, issuer = self._decode(stored)
         self._trust = Trust(generation=stored.generation, roots=roots, denied=tuple(map(self._denial, denials)))
-        self._stored, self._key, self._stamp = stored, key, stamp
+        self._stored, self._issuer, self._stamp = stored, issuer, stamp
         return self._trust
 
     def get(self) -> Trust:
         """As read; AuthorityError when there is none."""
         trust = self.read()
         if trust is None:
-            raise AuthorityError(f"{self._store.path(AUTHORITY)} is not there", "io")
+            raise AuthorityError(f"{self._files.where(AUTHORITY)} is not there", "io")
         return trust
 
     @property
-    def key(self) -> Key:
-        """Of the root that issues, as last read."""
-        assert self._key is not None
-        return self._key
+    def issuer(self) -> Issuer:
+        """Who signs, as last read."""
+        assert self._issuer is not None
+        return self._issuer
 
-    def _decode(self, stored: StoredAuthority) -> tuple[tuple[Root, ...], Key]:
-        path = self._store.path(AUTHORITY)
+    def _decode(self, stored: StoredAuthority) -> tuple[tuple[Root, ...], Issuer]:
         if stored.trust_domain != self._trust_domain:
-            raise damaged(path, f"is of the trust domain {stored.trust_domain}, and this agent of {self._trust_domain}")
+            why = f"is of the trust domain {stored.trust_domain}, and this agent of {self._trust_domain}"
+            raise self._files.damaged(AUTHORITY, why)
         try:
             roots = tuple(map(_root, stored.roots))
             if why := rotation.problem(roots):
                 raise BadCertificate(why)
-            pairs = zip(roots, stored.roots, strict=True)
-            issuing, text = next((r, s.key) for r, s in pairs if r.state is RootState.ISSUING)
-            key = certificate.key_of(text)
-            if not certificate.same_key(issuing.certificate, key):
-                raise BadCertificate("the key of the root that issues is not the one in its certificate")
+            issuer = _issuer(next(each for each in stored.roots if each.state is RootState.ISSUING))
         except BadCertificate as error:
-            raise damaged(path, f"cannot be used: {error}") from None
-        return roots, key
+            raise self._files.damaged(AUTHORITY, f"cannot be used: {error}") from None
+        return roots, issuer
 
     def _refuse_loss(self) -> None:
         """A directory that had an authority must not get another one by itself."""
-        holders = [record.node for record in self._store.records() if rotation.matters(record, self._clock())]
+        holders = [record.node for record in self._files.records() if rotation.matters(record, self._clock())]
         if self._trust is not None or holders:
             who = ", ".join(holders) or "this node"
-            why = f"is gone, and {who} may have certificates from it (remove {NODES}/ as well to start over)"
-            raise damaged(self._store.path(AUTHORITY), why)
+            rest = self._files.where(NODES)
+            why = f"is gone, and {who} may have certificates from it (remove {rest} as well to start over)"
+            raise self._files.damaged(AUTHORITY, why)
 
     # --- writing
 
@@ -88,6 +87,14 @@ class State:
         new = StoredRoot(state=state, since=generation, certificate=text, key=certificate.key_text(key))
         return self._write(generation, (*self._stored.roots, new))
 
+    def hand_in(self, handed: Handed, state: RootState) -> Trust:
+        """The same with a root that somebody else made; one that is there gets the key and chain that it now has."""
+        new = handed.stored(state, self._stored.generation + 1)
+        if all(new.certificate != root.certificate for root in self._stored.roots):
+            return self._write(new.since, (*self._stored.roots, new))
+        roots = (_renewed(root, new) for root in self._stored.roots)
+        return self._write(self._stored.generation, roots)
+
     def advance(self) -> Trust:
         """The next step of the rotation."""
         trust = self.get()
@@ -96,7 +103,7 @@ class State:
         return self._write(generation, _kept(self._stored.roots, after))
 
     def _write(self, generation: int, roots: Iterable[StoredRoot]) -> Trust:
-        self._store.write_authority(msgspec.structs.replace(self._stored, generation=generation, roots=tuple(roots)))
+        self._files.write_authority(msgspec.structs.replace(self._stored, generation=generation, roots=tuple(roots)))
         return self.get()
 
     # --- denials
@@ -112,17 +119,30 @@ class State:
         try:
             what = denial.named(stored.what, self._trust_domain)
         except BadId as error:
-            raise damaged(self._store.path(DENIED), f"cannot be used: {error}") from None
+            raise self._files.damaged(DENIED, f"cannot be used: {error}") from None
         return Denial(what=what, until=stored.until.timestamp(), reason=stored.reason)
 
     def replace_denial(self, name: str, new: Denial | None) -> bool:
         """Instead of what is said of that name; whether anything was. What has ended goes as well."""
         now = self._clock()
-        before = tuple(map(self._denial, self._store.denials()))
+        before = tuple(map(self._denial, self._files.denials()))
         others = tuple(each for each in denial.active(before, now) if each.what != name)
         after = (*others, new) if new else others
-        self._store.write_denials(tuple(map(_stored, after)))
+        self._files.write_denials(tuple(map(_stored, after)))
         return any(each.what == name for each in before)
+
+
+def _renewed(root: StoredRoot, new: StoredRoot) -> StoredRoot:
+    same = root.certificate == new.certificate
+    return msgspec.structs.replace(root, key=new.key, chain=new.chain) if same else root
+
+
+def _issuer(stored: StoredRoot) -> Issuer:
+    key, chain = certificate.key_of(stored.key), tuple(map(certificate.der, stored.chain))
+    issuer = Issuer(certificate=chain[0] if chain else certificate.der(stored.certificate), key=key, chain=chain)
+    if not certificate.same_key(issuer.certificate, key):
+        raise BadCertificate("the key of the root that issues is not the one in its certificate")
+    return issuer
 
 
 def _kept(stored: Iterable[StoredRoot], after: dict[str, Root]) -> Iterable[StoredRoot]:

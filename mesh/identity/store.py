@@ -17,45 +17,29 @@ import fcntl
 import os
 import stat
 from collections.abc import AsyncIterator
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from mesh.identity.authority import AuthorityError, Record, RootState
+from mesh.identity.authority import AuthorityError, Record
+from mesh.identity.files import (
+    AUTHORITY,
+    DENIED,
+    NODES,
+    StoredAuthority,
+    StoredDenial,
+    StoredDenials,
+    wrong_denials,
+    wrong_version,
+)
 
-AUTHORITY, DENIED, NODES, LOCK = "authority.json", "denied.json", "nodes", "lock"
+LOCK = "lock"
 FILE_BYTES_MAX = 4 << 20  # 10 000 denials have 2 MiB
-DENIALS_MAX = 10_000  # each is compared with every new peer
 LOCK_SECONDS_MAX = 5.0  # whoever holds it writes a small file
 LOCK_TRY_SECONDS = 0.02
 
 T = TypeVar("T")
-
-
-class StoredRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    state: RootState
-    since: int  # generation
-    certificate: str  # PEM
-    key: str  # PEM
-
-
-class StoredAuthority(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    version: int
-    trust_domain: str
-    generation: int
-    roots: tuple[StoredRoot, ...]
-
-
-class StoredDenial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    what: str
-    until: datetime  # with its zone, as 2030-01-31T12:00:00Z
-    reason: str = ""
-
-
-class StoredDenials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    denied: tuple[StoredDenial, ...] = ()
 
 
 def damaged(path: Path, why: str) -> AuthorityError:
@@ -75,11 +59,25 @@ def failed(path: Path, error: OSError) -> AuthorityError:
 
 
 class Store:
+    """One of mesh.identity.files."""
+
+    record_seconds = 60.0  # for people who ask why a step is not taken
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    @property
+    def name(self) -> str:
+        return f"directory {self.directory}"
+
     def path(self, name: str) -> Path:
         return self.directory / name
+
+    def where(self, name: str) -> str:
+        return str(self.path(name))
+
+    def damaged(self, name: str, why: str) -> AuthorityError:
+        return damaged(self.path(name), why)
 
     def prepare(self) -> None:
         """Make the directories. AuthorityError where that cannot be."""
@@ -130,8 +128,8 @@ class Store:
                 f"{path} holds the root's key and others may use it (mode {mode:o}): find out who did, then chmod 600",
                 "damaged",
             )
-        if found.version != 1:
-            raise damaged(path, f"is of version {found.version}, and this program knows version 1")
+        if why := wrong_version(found):
+            raise damaged(path, why)
         return found
 
     def denials(self) -> tuple[StoredDenial, ...]:
@@ -139,10 +137,8 @@ class Store:
         found = self._read(path, StoredDenials)
         if found is None:
             return ()
-        if len(found.denied) > DENIALS_MAX:
-            raise damaged(path, f"has {len(found.denied)} entries, and {DENIALS_MAX} are the most")
-        if any(denial.until.tzinfo is None for denial in found.denied):
-            raise damaged(path, "has a time without its zone (2030-01-31T12:00:00Z has one)")
+        if why := wrong_denials(found):
+            raise damaged(path, why)
         return found.denied
 
     def records(self) -> tuple[Record, ...]:

@@ -6,6 +6,7 @@ accounts   who may do what
 pods       the two DaemonSets
 upgrade    what an installation remembers of itself, and how far apart two versions may be
 difference  what in a cluster is not as we want it
+controller its Deployment, and the Service by which agents find it
 """
 
 from mesh.install.objects import crds, objects

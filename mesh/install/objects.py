@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from mesh.install.accounts import accounts
+from mesh.install.controller import controller
 from mesh.install.pods import ADMIN_PORT, agent, labels, worker
 from mesh.install.upgrade import record
 from mesh.install.values import Values
@@ -25,7 +26,8 @@ def crds() -> list[Object]:
 
 
 def objects(values: Values) -> list[Object]:
-    made = [_namespace(values), record(values), *accounts(values), _deny_all(values), agent(values), worker(values)]
+    made = [_namespace(values), record(values), *accounts(values), _deny_all(values)]
+    made += [*controller(values), agent(values), worker(values)]
     return [*made, *_monitors(values)] if values.monitors else made
 
 

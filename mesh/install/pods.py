@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesh.config import AgentConfig
+from mesh.config import AUTHORITY_AUDIENCE, ROOTS_BUNDLE, AgentConfig, ControllerConfig
 from mesh.install.values import Values
 
 Object = dict[str, Any]
@@ -17,6 +17,8 @@ RUN, STATE = "/run/seine", "/var/lib/seine"
 WORKER_GRACE_SECONDS = 45  # the drain, and what a busy node takes beside it
 EVERYWHERE = [{"operator": "Exists"}]  # a node without an agent would be a node without the mesh
 ADMIN_PORT = AgentConfig.admin_port
+CONTROLLER = ControllerConfig.service
+TOKEN = str(AgentConfig.authority_token.parent)
 
 
 def agent(values: Values) -> Object:
@@ -26,13 +28,14 @@ def agent(values: Values) -> Object:
         {"name": "cgroup", "mountPath": "/host/cgroup", "mountPropagation": "HostToContainer"},
         {"name": "bpf", "mountPath": "/sys/fs/bpf", "mountPropagation": "Bidirectional"},
         {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "token", "mountPath": TOKEN, "readOnly": True},
     ]
     container = {
         "name": "agent",
         "image": values.image,
         "imagePullPolicy": values.pull_policy,
         "args": ["agent", "--source", "kubernetes"],
-        "env": _environment(values),
+        "env": [*_environment(values), *_authority(values)],
         "ports": [{"name": "metrics", "containerPort": ADMIN_PORT, "hostPort": ADMIN_PORT}],
         "securityContext": {"privileged": True, "readOnlyRootFilesystem": True},
         "resources": {"requests": {"cpu": "50m", "memory": "150Mi"}},
@@ -41,6 +44,7 @@ def agent(values: Values) -> Object:
         "livenessProbe": {**_probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "volumeMounts": mounts,
     }
+    token = {"audience": AUTHORITY_AUDIENCE, "expirationSeconds": 3600, "path": "token"}
     spec = {
         "serviceAccountName": "seine-agent",
         "hostNetwork": True,  # routes to other nodes' pods, and nothing of the node's network may be in its way
@@ -51,6 +55,7 @@ def agent(values: Values) -> Object:
             *(_host_path("run", RUN), _host_path("state", STATE)),
             *(_host_path("cgroup", "/sys/fs/cgroup", "Directory"), _host_path("bpf", "/sys/fs/bpf", "Directory")),
             {"name": "tmp", "emptyDir": {}},
+            {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}},
         ],
     }
     update = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
@@ -115,11 +120,21 @@ def _environment(values: Values) -> list[Object]:
         "SEINE_LOG_LEVEL": values.log_level,
         "SEINE_MTLS": values.mtls,
         "SEINE_NAMESPACE": values.namespace,
+        "SEINE_ROOT_NAMESPACE": values.namespace,
         "SEINE_TRUST_DOMAIN": values.trust_domain,
         "SEINE_WORKERS": str(values.workers),
     }
     node = {"name": "SEINE_NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
     return [node, *({"name": name, "value": text} for name, text in said.items())]
+
+
+def _authority(values: Values) -> list[Object]:
+    """Where the agent has its certificates from. The roots are asked for by API: a volume would be a minute behind."""
+    said = {
+        "SEINE_AUTHORITY_URL": f"https://{CONTROLLER}.{values.namespace}.svc:{ControllerConfig.port}",
+        "SEINE_AUTHORITY_BUNDLE": ROOTS_BUNDLE,
+    }
+    return [{"name": name, "value": text} for name, text in said.items()]
 
 
 def _probe(path: str) -> Object:

@@ -38,10 +38,13 @@ class Values:
     image: str = value(f"seine.dev/seine:{VERSION}", "of agent and workers alike", pattern=IMAGE)
     pull_policy: str = value("IfNotPresent", "as Kubernetes means it", among=("Always", "IfNotPresent", "Never"))
     workers: int = value(2, "processes per node; two survive the death of one", low=1, high=WORKERS_MAX)
+    controllers: int = value(2, "replicas of the controller; one decides, all sign", low=1, high=9)
     mtls: str = value(
-        "disabled",
-        "permissive or strict once all nodes share an authority: until then they share no root",
-        among=Mtls,
+        "permissive", "for pods that say nothing; strict refuses plaintext, disabled lists nobody", among=Mtls
+    )
+    root_given: bool = value(
+        False,
+        "our Secret seine-root has the root, as cert-manager makes it, and we sign with that; else we make one",
     )
     trust_domain: str = value("cluster.local", "of every SPIFFE id", pattern=DOMAIN)
     log_level: str = value("INFO", "DEBUG names every connection that asked for a plan", among=LOG_LEVELS)

@@ -31,6 +31,7 @@ class Meta(Raw):
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
+    generation: int = 0
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: list[Owner] | None = None
@@ -216,8 +217,24 @@ class PolicySpec(PolicyRaw):
     provider: object = None
 
 
+class Condition(Raw):
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    observed_generation: int = 0
+    last_transition_time: str = ""
+
+
+class Status(Raw):
+    """What a controller says of an object; agents read none of it."""
+
+    conditions: list[Condition] | None = None
+
+
 class AuthorizationPolicy(Object):
     spec: PolicySpec = PolicySpec()
+    status: Status = Status()
 
 
 KINDS: dict[str, tuple[str, type[Object]]] = {

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from mesh.identity import certificate
 from mesh.install import Values, objects
 from tests.cluster.cluster import Cluster
 from tests.cluster.mesh import HOME, ROOT, agent_of, captured, install, run, seine, status, uninstall
 from tests.cluster.test_cluster import WEB, fetch
 from tests.kit.wait import eventually
 
+DOMAIN = "cluster.local"
 CAPTURED_SECONDS = 30.0  # a new pod is looked for once a second, and proven within five
 
 
@@ -55,6 +57,68 @@ def carried(cluster: Cluster, namespace: str) -> int:
     """Connections of the namespace's pods that went through workers."""
     pods = (pod for node in cluster.nodes for pod in status(cluster, node)["pods"])
     return sum(pod["captured"] for pod in pods if pod["namespace"] == namespace)
+
+
+def identities(cluster: Cluster, node: str) -> dict[str, Any]:
+    command = ["seine", "identity", "-o", "json"]
+    return dict(json.loads(cluster.exec(agent_of(cluster, node), *command, namespace=HOME)))
+
+
+def tunnelled(cluster: Cluster, namespace: str) -> int:
+    """Requests of the namespace's pods that a node received by mutual TLS."""
+    found = 0
+    for node in cluster.nodes:
+        text = cluster.exec(agent_of(cluster, node), "seine", "metrics", namespace=HOME)
+        for line in text.splitlines():
+            wanted = ('reporter="destination"', 'connection_security_policy="mutual_tls"', f'namespace="{namespace}"')
+            if line.startswith("istio_requests_total{") and all(each in line for each in wanted):
+                found += int(float(line.rpartition(" ")[2]))
+    return found
+
+
+def test_nodes_have_certificates_from_the_clusters_authority_and_mutual_tls_between_them(mesh, namespace):
+    mesh.apply(WEB.replace("NAMESPACE", namespace))
+    mesh.apply(seine("enroll", namespace))
+    mesh.wait_rollout("deployment/web", namespace)
+    pods = mesh.pods(namespace)
+    names = {pod["metadata"]["name"] for pod in pods}
+    eventually(lambda: captured(mesh, namespace) == names, "all pods to be captured", CAPTURED_SECONDS)
+    name = f"spiffe://cluster.local/ns/{namespace}/sa/default"
+    bundle = mesh.api.get(f"/api/v1/namespaces/{HOME}/configmaps/seine-roots")["data"]["roots.pem"]
+    for node in mesh.nodes:
+        found = identities(mesh, node)
+        assert found["authority"] == "https://seine-controller.seine-system.svc:15012"
+        (held,) = (each for each in found["certificates"] if each["name"] == name)
+        _, facts = certificate.read_leaf(list(map(certificate.der, held["chain"])), [certificate.der(bundle)], DOMAIN)
+        assert (facts.name, facts.root) == (name, held["root"])
+    far = next(pod for pod in pods if pod["spec"]["nodeName"] != pods[0]["spec"]["nodeName"])
+    before = tunnelled(mesh, namespace)
+    url = f"http://{far['status']['podIP']}/"
+    for _ in range(5):
+        assert fetch(mesh, namespace, url) == far["metadata"]["name"]
+    eventually(lambda: tunnelled(mesh, namespace) >= before + 5, "the requests to be counted", CAPTURED_SECONDS)
+
+
+def test_a_namespace_that_is_labelled_while_the_controller_is_away_has_tunnels_when_it_is_back(mesh, namespace):
+    mesh.kubectl("scale", "-n", HOME, "deployment/seine-controller", "--replicas=0")
+    mesh.kubectl("wait", "-n", HOME, "pod", "-l", "app.kubernetes.io/name=seine-controller", "--for=delete")
+    mesh.apply(WEB.replace("NAMESPACE", namespace))
+    mesh.apply(seine("enroll", namespace))
+    mesh.wait_rollout("deployment/web", namespace)
+    names = {pod["metadata"]["name"] for pod in mesh.pods(namespace)}
+    eventually(lambda: captured(mesh, namespace) == names, "all pods to be captured", CAPTURED_SECONDS)
+    pods = [pod for node in mesh.nodes for pod in status(mesh, node)["pods"] if pod["namespace"] == namespace]
+    assert {pod["identity"] for pod in pods} == {""}
+    service = mesh.api.get(f"/api/v1/namespaces/{namespace}/services/web")["spec"]["clusterIPs"][0]
+    assert {fetch(mesh, namespace, f"http://{service}:8080/") for _ in range(10)} <= names, "permissive goes on"
+    mesh.kubectl("scale", "-n", HOME, "deployment/seine-controller", "--replicas=2")
+    mesh.wait_rollout("deployment/seine-controller", HOME)
+
+    def known() -> bool:
+        found = [pod for node in mesh.nodes for pod in status(mesh, node)["pods"] if pod["namespace"] == namespace]
+        return all(pod["identity"] for pod in found)
+
+    eventually(known, "their identities", 60)
 
 
 def test_workers_have_no_privilege_and_outlive_the_agents_pod(mesh):

@@ -13,15 +13,18 @@ import sys
 import time
 from pathlib import Path
 
+from mesh.identity.authority import AuthorityError
 from mesh.identity.embedded import Embedded
 from mesh.identity.server import AuthorityServer
+from mesh.identity.store import Store
 from tests.kit.pki import Authority
 
 TOKEN = "a-token-of-this-node"
 
 
-async def authorise(token: str, node: str, name: str) -> str:
-    return "" if token == TOKEN else f"this is no token of {node}"
+async def authorise(token: str, node: str, name: str) -> None:
+    if token != TOKEN:
+        raise AuthorityError(f"this is no token of {node}", "token")
 
 
 async def serve(directory: Path, port: int, life_seconds: float) -> None:
@@ -32,7 +35,7 @@ async def serve(directory: Path, port: int, life_seconds: float) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     pem.unlink()
-    embedded = Embedded(directory / "state", "cluster.local", life_seconds, 1.0, time.time, time.monotonic)
+    embedded = Embedded(Store(directory / "state"), "cluster.local", life_seconds, 1.0, time.time, time.monotonic)
     server = AuthorityServer(embedded, authorise, time.time)
     chosen = await server.listen("localhost", port, context)
     (directory / "port").write_text(str(chosen))

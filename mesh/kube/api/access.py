@@ -116,6 +116,11 @@ class Kubeconfig:
         self._known = None
 
 
+def open_access(kubeconfig: str) -> Access:
+    """To the API server of a kubeconfig; "": of the cluster that we are in."""
+    return Kubeconfig(kubeconfig) if kubeconfig else ServiceAccount()
+
+
 async def read_kubeconfig(path: str) -> Credentials:
     """Raises AccessError."""
     child = await asyncio.create_subprocess_exec(

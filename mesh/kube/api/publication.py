@@ -2,7 +2,7 @@
 
 Both by server-side apply, so that there is no difference between making and changing them, and what others write beside
 our fields stays. The Lease is renewed rarely, because an idle agent should cost the server next to nothing; what an
-agent lists holds until the Lease has ended, and then it is the controller that takes the list away, not each reader.
+agent lists holds until its Node object is gone, and then the controller takes the list away, not each reader.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ import ssl
 import time
 from pathlib import Path
 
-from mesh.identity.authority import Record
+from mesh.identity.authority import AuthorityError, Record
 from mesh.identity.embedded import Embedded
-from mesh.identity.remote import Remote
+from mesh.identity.remote import Remote, RootsFile
 from mesh.identity.server import AuthorityServer
+from mesh.identity.store import Store
 from tests.kit.pki import Authority
 
 DOMAIN = "cluster.local"
@@ -18,10 +19,11 @@ TOKENS = {"token-a": "node-a", "token-b": "node-b"}
 FORBIDDEN = f"spiffe://{DOMAIN}/ns/shop/sa/elsewhere"
 
 
-async def authorise(token: str, node: str, name: str) -> str:
+async def authorise(token: str, node: str, name: str) -> None:
     if TOKENS.get(token) != node:
-        return f"this is no token of {node}"
-    return f"no pod of {node} runs as {name}" if name == FORBIDDEN else ""
+        raise AuthorityError(f"this is no token of {node}", "token")
+    if name == FORBIDDEN:
+        raise AuthorityError(f"no pod of {node} runs as {name}", "workload")
 
 
 class Distance:
@@ -29,7 +31,7 @@ class Distance:
 
     def __init__(self, directory: Path, clock=time.time, monotonic=time.monotonic) -> None:
         self.directory, self.clock = directory, clock
-        self.embedded = Embedded(directory / "identity", DOMAIN, 86400.0, 1.0, clock, monotonic)
+        self.embedded = Embedded(Store(directory / "identity"), DOMAIN, 86400.0, 1.0, clock, monotonic)
         self.server = AuthorityServer(self.embedded, authorise, lambda: self.clock())
         self.pki = Authority()
         self.port = 0
@@ -49,7 +51,7 @@ class Distance:
         roots, given = self.directory / "roots.pem", self.directory / f"{name}.token"
         roots.write_bytes(self.pki.root.pem())
         given.write_text(f"{token}\n")
-        return Remote(f"https://{host}:{port or self.port}", name, given, roots, time.time)
+        return Remote(f"https://{host}:{port or self.port}", name, given, RootsFile(roots), time.time)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A client that may say what it likes."""

@@ -19,7 +19,7 @@ NOW = 1_800_000_000.0
 ROOT_KEY = issue.new_key()
 ROOT = issue.make_root(DOMAIN, ROOT_KEY, NOW)
 KEY = issue.new_key()
-LEAF = issue.make_leaf(ROOT, ROOT_KEY, KEY.public_key(), WEB, NOW, 86400)
+LEAF = issue.make_leaf(issue.Issuer(certificate=ROOT, key=ROOT_KEY), KEY.public_key(), WEB, NOW, 86400)
 REQUEST = issue.make_request(KEY, WEB)
 
 
@@ -121,7 +121,10 @@ def test_a_chain_says_who_it_is_until_when_and_from_which_root():
 def test_a_chain_from_another_root_is_refused():
     other_key = issue.new_key()
     other = issue.make_root(DOMAIN, other_key, NOW)
-    for chain in ([issue.make_leaf(other, other_key, KEY.public_key(), WEB, NOW, 60)], [other]):
+    for chain in (
+        [issue.make_leaf(issue.Issuer(certificate=other, key=other_key), KEY.public_key(), WEB, NOW, 60)],
+        [other],
+    ):
         with pytest.raises(BadCertificate, match="hangs from no root"):
             certificate.read_leaf(chain, [ROOT], DOMAIN)
 

@@ -28,7 +28,7 @@ def clock():
 
 
 def make(directory, clock, domain=DOMAIN):
-    return Embedded(directory / "identity", domain, LIFE, SETTLE, clock, clock)
+    return Embedded(Store(directory / "identity"), domain, LIFE, SETTLE, clock, clock)
 
 
 @pytest.fixture
@@ -62,7 +62,8 @@ def test_two_processes_that_start_at_once_have_one_root(tmp_path):
         from pathlib import Path
         from mesh.identity.authority import Record
         from mesh.identity.embedded import Embedded
-        authority = Embedded(Path(sys.argv[1]), "cluster.local", 60, 1, time.time, time.monotonic)
+        from mesh.identity.store import Store
+        authority = Embedded(Store(Path(sys.argv[1])), "cluster.local", 60, 1, time.time, time.monotonic)
         print("ready", flush=True)
         sys.stdin.readline()
         print(asyncio.run(authority.trust(Record(node=sys.argv[2]))).roots[0].id)

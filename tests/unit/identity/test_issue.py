@@ -27,7 +27,9 @@ def root(root_key):
 
 
 def leaf(root, root_key, seconds=DAY, now=NOW):
-    return issue.make_leaf(root, root_key, issue.new_key().public_key(), WEB, now, seconds)
+    return issue.make_leaf(
+        issue.Issuer(certificate=root, key=root_key), issue.new_key().public_key(), WEB, now, seconds
+    )
 
 
 def openssl_verify(tmp_path, root, leaf, *more):
@@ -51,8 +53,8 @@ def test_openssl_refuses_it_under_another_root(tmp_path, root, root_key):
 
 def test_openssl_refuses_what_a_workload_signs_as_if_it_were_an_authority(tmp_path, root, root_key):
     key = issue.new_key()
-    middle = issue.make_leaf(root, root_key, key.public_key(), WEB, NOW, DAY)
-    forged = issue.make_leaf(middle, key, issue.new_key().public_key(), WEB, NOW, DAY)
+    middle = issue.make_leaf(issue.Issuer(certificate=root, key=root_key), key.public_key(), WEB, NOW, DAY)
+    forged = issue.make_leaf(issue.Issuer(certificate=middle, key=key), issue.new_key().public_key(), WEB, NOW, DAY)
     (tmp_path / "middle.pem").write_text(certificate.pem(middle))
     done = openssl_verify(tmp_path, root, forged, "-untrusted", str(tmp_path / "middle.pem"))
     assert done.returncode != 0

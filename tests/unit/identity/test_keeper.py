@@ -11,6 +11,7 @@ from mesh.identity import certificate, issue
 from mesh.identity.authority import AuthorityError, Denial, Record, Root, RootState, Trust
 from mesh.identity.embedded import Embedded
 from mesh.identity.keeper import Keeper
+from mesh.identity.store import Store
 from tests.kit.clock import FakeClock
 
 DOMAIN = "cluster.local"
@@ -79,7 +80,8 @@ class Authority:
             return (b"garbage",)
         public, _ = certificate.read_request(request, DOMAIN)
         leaf = issue.make_leaf(
-            self.root, self.root_key, self.public or public, self.sign_for or name, self.clock(), self.life
+            issue.Issuer(certificate=self.root, key=self.root_key),
+            *(self.public or public, self.sign_for or name, self.clock(), self.life),
         )
         return (leaf,)
 
@@ -359,7 +361,7 @@ class City:
             self.add(f"node-{number}")
 
     def add(self, name):
-        self.authorities[name] = Embedded(self.directory / "identity", DOMAIN, DAY, 10.0, self.clock, self.clock)
+        self.authorities[name] = Embedded(Store(self.directory / "identity"), DOMAIN, DAY, 10.0, self.clock, self.clock)
         workers = Workers()
         self.nodes[name] = keeper_of(self.authorities[name], workers, self.clock, self.random.random, name), workers
         self.pace[name] = self.random.choice([1.0, 1.0, 0.02])  # some hear of nothing for minutes

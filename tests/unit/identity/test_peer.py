@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mesh.identity.issue import make_leaf, make_root, new_key
+from mesh.identity.issue import Issuer, make_leaf, make_root, new_key
 from mesh.identity.peer import Unproven, prove
 from tests.kit.pki import DAY, Authority, Certificate
 
@@ -40,7 +40,7 @@ def test_a_certificate_of_a_root_that_is_believed_proves_its_id_in_both_roles() 
 def test_what_our_own_authority_issues_is_believed() -> None:
     key, leaf_key = new_key(), new_key()
     root = make_root(DOMAIN, key, time.time())
-    leaf = make_leaf(root, key, leaf_key.public_key(), WEB, time.time(), 3600)
+    leaf = make_leaf(Issuer(certificate=root, key=key), leaf_key.public_key(), WEB, time.time(), 3600)
     assert prove([leaf], (root,), DOMAIN, (), time.time(), by_server=True) == WEB
 
 

@@ -40,7 +40,7 @@ CASES = {
     "basic": (message(trust()).replace(b"Bearer", b"Basic"), 401, "token"),
     "wrong token": (message(trust(), token="token-x"), 403, "token"),
     "another node's token": (message(trust(), token="token-b"), 403, "token"),
-    "an identity of elsewhere": (message(sign(FORBIDDEN), wire.SIGN), 403, "token"),
+    "an identity of elsewhere": (message(sign(FORBIDDEN), wire.SIGN), 403, "workload"),
     "another node's record": (message(trust(record={"node": "node-b"})), 404, "malformed"),
     "a certificate without end": (message(trust(record={"node": "node-a", "leafs": [ENDLESS]})), 400, "malformed"),
     "no record": (message({"node": "node-a"}), 404, "malformed"),
@@ -54,6 +54,7 @@ CASES = {
     "a large head": (b"POST / HTTP/1.1\r\nX: " + b"x" * 20_000, 400, "malformed"),
     "a large body": (b"POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n", 400, "malformed"),
     "no request": (message(sign(), wire.SIGN), 403, "refused"),
+    "a large request": (message(sign(request="A" * 8000), wire.SIGN), 413, "large"),
     "a garbage request": (message(sign(request=GARBAGE), wire.SIGN), 403, "refused"),
 }
 
@@ -65,7 +66,7 @@ def test_a_bad_request_is_refused_with_its_reason(tmp_path, sent, status, reason
         answer = await distance.say(sent)
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
         assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]) > 10
-        assert (distance.server.answered, distance.server.refused) == (0, {reason: 1})
+        assert (distance.server.answered, distance.server.refused) == ({}, {reason: 1})
         assert [path.name for path in tmp_path.glob("identity/nodes/*")] == ["first.json"]
         await distance.node().trust(record())
 
@@ -76,7 +77,7 @@ def test_a_good_request_is_answered(tmp_path):
     async def scenario(distance):
         found = json.loads((await distance.say(message(trust()))).partition(b"\r\n\r\n")[2])
         assert found["trust"]["generation"] == 1
-        assert (distance.server.answered, distance.server.refused) == (1, {})
+        assert (distance.server.answered, distance.server.refused) == ({"trust": 1}, {})
 
     play(tmp_path, scenario)
 

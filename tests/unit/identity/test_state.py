@@ -36,11 +36,11 @@ def test_every_change_of_the_roots_is_a_new_generation(state):
 
 def test_the_key_is_that_of_the_root_that_issues(state):
     state.add_root(RootState.ISSUING)
-    old = state.key
+    old = state.issuer.key
     state.add_root(RootState.JOINING)
-    assert state.key.public_key() == old.public_key()
+    assert state.issuer.key.public_key() == old.public_key()
     state.advance()
-    assert state.key.public_key() != old.public_key()
+    assert state.issuer.key.public_key() != old.public_key()
 
 
 def test_unchanged_files_are_not_read_again(state, tmp_path):

@@ -12,7 +12,8 @@ import pytest
 
 from mesh.identity import store as module
 from mesh.identity.authority import AuthorityError, Record
-from mesh.identity.store import Store, StoredAuthority
+from mesh.identity.files import AUTHORITY, DENIED, StoredAuthority
+from mesh.identity.store import Store
 
 
 @pytest.fixture
@@ -64,11 +65,11 @@ def test_a_reader_sees_the_old_or_the_new_and_never_a_part(store, monkeypatch):
 
 
 def test_a_stamp_tells_a_change(store):
-    assert store.stamp(module.AUTHORITY) == (0, 0, 0)
+    assert store.stamp(AUTHORITY) == (0, 0, 0)
     store.write_authority(authority(1))
-    first = store.stamp(module.AUTHORITY)
+    first = store.stamp(AUTHORITY)
     store.write_authority(authority(2))
-    assert first != store.stamp(module.AUTHORITY)
+    assert first != store.stamp(AUTHORITY)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_stamp_tells_a_change(store):
     ],
 )
 def test_a_damaged_authority_is_refused_by_name_with_what_to_do(store, text, words):
-    path = store.path(module.AUTHORITY)
+    path = store.path(AUTHORITY)
     path.write_bytes(text)
     path.chmod(0o600)
     with pytest.raises(AuthorityError) as caught:
@@ -101,7 +102,7 @@ def test_a_damaged_authority_is_refused_by_name_with_what_to_do(store, text, wor
 @pytest.mark.parametrize("bits", [0o640, 0o604, 0o660, 0o666])
 def test_a_root_key_that_others_may_use_is_refused(store, bits):
     store.write_authority(authority())
-    store.path(module.AUTHORITY).chmod(bits)
+    store.path(AUTHORITY).chmod(bits)
     with pytest.raises(AuthorityError, match="others may use it"):
         store.authority()
 
@@ -121,7 +122,7 @@ def test_a_root_key_that_others_may_use_is_refused(store, bits):
     ],
 )
 def test_damaged_denials_are_refused_by_name_with_what_to_do(store, text, words):
-    store.path(module.DENIED).write_bytes(text)
+    store.path(DENIED).write_bytes(text)
     with pytest.raises(AuthorityError, match=words) as caught:
         store.denials()
     assert "mend it, or remove it" in str(caught.value)
@@ -141,7 +142,7 @@ def test_a_directory_that_cannot_be_made_is_a_sentence(tmp_path):
 
 
 def test_a_file_that_is_a_directory_is_a_sentence(store):
-    store.path(module.AUTHORITY).mkdir()
+    store.path(AUTHORITY).mkdir()
     with pytest.raises(AuthorityError, match="Is a directory"):
         store.authority()
 
@@ -178,7 +179,8 @@ def test_processes_take_turns(store, tmp_path):
     program = textwrap.dedent("""
         import asyncio, sys
         from pathlib import Path
-        from mesh.identity.store import Store, StoredAuthority
+        from mesh.identity.files import StoredAuthority
+        from mesh.identity.store import Store
         async def main():
             store = Store(Path(sys.argv[1]))
             for _ in range(100):

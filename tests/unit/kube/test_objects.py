@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -75,7 +76,8 @@ def test_a_definition_describes_just_what_is_read(kind):
 def test_a_printer_column_shows_a_field_that_is_described(kind):
     for column in definitions()[kind]["versions"][0]["additionalPrinterColumns"]:
         inside = schema(kind)
-        for step in column["jsonPath"].removesuffix("[*]").strip(".").replace("[*]", ".items").split("."):
+        path = re.sub(r"\[\?\([^)]*\)\]", "[*]", column["jsonPath"])  # [?(@.type=="Accepted")]: one of all
+        for step in path.removesuffix("[*]").strip(".").replace("[*]", ".items").split("."):
             if inside == {"type": "object"}:
                 break  # metadata is Kubernetes' own
             inside = inside["items"] if step == "items" else inside["properties"][step]
