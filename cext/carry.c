@@ -4,7 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core.h"
+#include "credential.h"
+#include "hbone.h"
 
 void carry_ask(struct engine *e, struct session *s)
 {
@@ -57,20 +58,67 @@ static struct endpoint_address client_of(const struct engine *e, const struct en
     return client;
 }
 
+/* What an HBONE tunnel's accept, handshake and request are refused for is asked here, by what is known now: the carrier
+ * may have been told later than we were. 0: it may come in. */
+static uint16_t refusal_of(struct engine *e, const struct pod *pod, const struct engine_arrival *from, const struct name *who)
+{
+    const struct name *there = source_identity(e, from->client);
+    if (pod->mtls == ENGINE_MTLS_DISABLED || !credential_find(e, pod->identity)) {
+        COUNT(e, tunnel_no_identity);
+        return 503;
+    }
+    if (trust_denies(e, who->text)) {
+        COUNT(e, tunnel_denied);
+        return 401;
+    }
+    if (there && there != who) {
+        COUNT(e, hbone_address_mismatch);
+        return 401;
+    }
+    return strcmp(pod->identity->text, from->target) == 0 ? 0 : 503;
+}
+
+static void refuse(struct engine *e, int fd, const struct engine_arrival *from, uint16_t status)
+{
+    COUNT(e, hbone_refused);
+    turn_away(fd);
+    event_push(e, &(struct engine_event){.kind = ENGINE_ARRIVED, .connection = from->job, .slot = from->slot, .reason = status});
+}
+
 int engine_arrive(engine *e, int fd, const struct engine_arrival *from)
 {
-    struct name *who = pod_find(e, from->slot) ? name_get(e, from->identity) : NULL;
+    const struct pod *pod = pod_find(e, from->slot);
+    struct name *who = pod ? name_get(e, from->identity) : NULL;
     if (!who) {
         turn_away(fd);
-        return pod_find(e, from->slot) ? -ENOMEM : -ENOENT;
+        return pod ? -ENOMEM : -ENOENT;
     }
     engine_begin(e);
     COUNT(e, carry_arrived);
     struct endpoint_address client = client_of(e, from, who);
-    int result = session_start_arrival(e, fd, from, &client, who);
+    uint16_t refusal = refusal_of(e, pod, from, who);
+    int result = 0;
+    if (refusal)
+        refuse(e, fd, from, refusal);
+    else
+        result = session_start_arrival(e, fd, from, &client, who);
     name_unref(e, who);
     engine_finish(e);
     return result;
+}
+
+void carry_judge(struct engine *e)
+{
+    struct list *next;
+    for (struct list *at = e->sessions.all.next; at != &e->sessions.all; at = next) {
+        struct session *s = container_of(at, struct session, all);
+        next = at->next;
+        if (!s->tunnelled || s->client.watch.fd < 0 || !trust_denies(e, s->identity->text))
+            continue;
+        COUNT(e, tunnel_denied);
+        hbone_refusal(s, 401);
+        session_end(e, s, FLAG_LR, true, true);
+    }
 }
 
 void carry_answer(struct engine *e, struct session *s, uint16_t status)

@@ -452,6 +452,7 @@ void dial_carried(struct engine *, struct session *, int fd, uint16_t status); /
 /* carry.c: connections that another process carries to and from other nodes */
 void carry_ask(struct engine *, struct session *);
 void carry_answer(struct engine *, struct session *, uint16_t status); /* of an arrival, once */
+void carry_judge(struct engine *); /* ends what came from somebody who is denied now */
 
 /* pool.c: connections to endpoints, in use and idle */
 struct upstream *upstream_new(struct engine *, int fd, uint32_t made_in); /* NULL: no memory, and fd is closed */

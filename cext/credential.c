@@ -242,6 +242,7 @@ int engine_set_trust(engine *e, const char *domain, const uint8_t *roots, uint32
     for (struct list *at = e->credentials.next; at != &e->credentials; at = at->next)
         result |= rebuild(e, container_of(at, struct credential, all));
     tunnels_judge(e);
+    carry_judge(e);
     engine_finish(e);
     return result;
 }

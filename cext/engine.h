@@ -257,10 +257,12 @@ int engine_to_carry(const engine *, uint64_t connection, uint32_t job, struct en
 void engine_carried(engine *, uint64_t connection, uint32_t job, int fd, uint16_t status);
 
 /* Somebody with a proven identity calls a pod: a connected socket, which is the engine's from here on. ARRIVED is told
- * once. -ENOENT: no such pod; -EAGAIN: limit reached. */
+ * once, with a refusal too: the pod takes no tunnels or is somebody else by now, the caller is denied, or another one is
+ * known to be at its address. -ENOENT: no such pod; -EAGAIN: limit reached. */
 struct engine_arrival {
     uint64_t job;
     const char *identity;
+    const char *target; /* SPIFFE id that was proven to the caller */
     uint32_t slot;
     uint16_t port;
     uint16_t client_port;

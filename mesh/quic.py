@@ -25,7 +25,7 @@ from mesh.aio.process import hold_lock, knock
 from mesh.forward.quic.credentials import NodeCredentials
 from mesh.forward.quic.messages import decode_to_quic
 from mesh.forward.quic.node import Node
-from mesh.identity.peer import Unproven, prove
+from mesh.identity.peer import Unproven, is_denied, prove
 from mesh.observe.logs import to_stream
 
 log = logging.getLogger("seine.quic")
@@ -51,7 +51,7 @@ async def serve(node: Node, agent_socket: Path) -> None:
 async def main(agent_socket: Path, uid: int) -> None:
     drop_privileges(uid)
     gc.freeze()  # what was imported stays: no collection looks at it again
-    node = Node(NodeCredentials(prove, Unproven, time.time))
+    node = Node(NodeCredentials(prove, is_denied, Unproven, time.time))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, node.drain)
     await run_until(node.drained, [partial(serve, node, agent_socket), node.tend, node.report])
     node.close()

@@ -16,6 +16,7 @@ import msgspec
 from mesh.announce import Announcement
 from mesh.capture import Kernel
 from mesh.config import AgentConfig
+from mesh.control import quic_nodes
 from mesh.credentials import Credentials
 from mesh.enrolment import Enrolment, Member
 from mesh.forward.engine import StatsError, bucket_bounds_us, read_counters, read_policies, read_series
@@ -23,7 +24,7 @@ from mesh.forward.fleet import Fleet
 from mesh.forward.quic.desk import Desk
 from mesh.forward.supervisor import Supervisor, Worker
 from mesh.held import HeldNodes
-from mesh.model import Authorization, FailMode, MeshNode, Mtls, Pod, PodState, Ruling, Series, Snapshot
+from mesh.model import Authorization, FailMode, MeshNode, Mtls, Pod, PodState, Ruling, Series, Snapshot, Transport
 from mesh.node_routes import NodeRoutes
 from mesh.observe import status
 from mesh.observe.build import version
@@ -127,6 +128,7 @@ class Report:
 
     def _peer(self, node: MeshNode) -> status.PeerStatus:
         gone, left = self._held.missing(node)
+        detour = self._detour(node)
         return status.PeerStatus(
             node=node.name,
             transport=node.transport,
@@ -134,7 +136,20 @@ class Report:
             missing_seconds=gone,
             held_seconds=left,
             problem=self._held.problem(node),
+            used=Transport.HBONE if detour else node.transport,
+            detour=detour,
         )
+
+    def _detour(self, node: MeshNode) -> str:
+        """Why a node is reached by HBONE that asks for QUIC."""
+        if node.transport is not Transport.QUIC:
+            return ""
+        where = quic_nodes(self._snapshot).get(node.name)
+        if where is None:
+            return "its Node object is not there or has no InternalIP"
+        if self._desk.member is None:
+            return self._desk.problem or "our QUIC process is not up"
+        return next((way.reason for way in self._desk.ways if way.node == where and way.way != Transport.QUIC), "")
 
     def _source(self) -> status.SourceStatus:
         now = time.monotonic()

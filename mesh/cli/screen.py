@@ -241,13 +241,18 @@ def screen(now: StatusDocument, before: StatusDocument | None = None) -> Rendera
 
 
 def nodes_screen(nodes: NodesDocument) -> RenderableType:
-    """The other nodes' networks of pods, and their lists."""
+    """The other nodes' networks of pods, the tunnels to them, and their lists."""
     if not nodes.peers:
         return _networks(nodes)
     table = table_of("NODE", "TRANSPORT", "IN THE MESH", "LIST", "DETAIL", right=("IN THE MESH",))
     for each in nodes.peers:
         standing = Text("missing", style="bold red") if each.problem else Text("there", style="green")
-        row(table, each.node, each.transport, str(each.workloads), standing, each.problem)
+        detoured = each.used is not each.transport
+        by = Text(
+            f"{each.used} (asks for {each.transport})" if detoured else each.used, style="yellow" if detoured else ""
+        )
+        detail = "; ".join(sentence for sentence in (each.problem, each.detour) if sentence)
+        row(table, each.node, by, str(each.workloads), standing, detail)
     return Group(_networks(nodes), Text(""), table)
 
 

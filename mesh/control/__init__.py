@@ -14,7 +14,7 @@ select        questions that more than one of these asks
 from mesh.control.conflicts import conflicts
 from mesh.control.destinations import DestinationCompiler, compile_destinations
 from mesh.control.mesh_node import compile_mesh_node
-from mesh.control.peers import Peer, compile_peers
+from mesh.control.peers import Peer, compile_peers, quic_nodes
 from mesh.control.plans import PlanCompiler, compile_plans
 from mesh.control.policies import compile_policies
 from mesh.control.sources import compile_sources
@@ -30,4 +30,5 @@ __all__ = [
     "compile_policies",
     "compile_sources",
     "conflicts",
+    "quic_nodes",
 ]

@@ -26,10 +26,10 @@ def compile_peers(
 ) -> dict[str, Peer]:
     """By workload uid. `slots`: of this node's enrolled pods; `local_tunnel`: they are peers too."""
     peers: dict[str, Peer] = {}
-    addresses = {host.name: host.addresses[0] for host in snapshot.hosts if host.addresses}
+    by_quic = quic_nodes(snapshot)
     for node in snapshot.nodes:
-        address = addresses.get(node.name, "") if node.transport is Transport.QUIC else ""
-        way = (Transport.QUIC, _port(address)) if address else (Transport.HBONE, "")
+        where = by_quic.get(node.name, "")
+        way = (Transport.QUIC, where) if where else (Transport.HBONE, "")
         for workload in node.workloads:
             if workload.uid not in slots:
                 peers.setdefault(workload.uid, Peer(workload.identity(trust_domain), *way))
@@ -38,6 +38,13 @@ def compile_peers(
             if pod.workload.uid in slots and pod.mtls is not Mtls.DISABLED:
                 peers[pod.workload.uid] = Peer(pod.workload.identity(trust_domain), Transport.HBONE)
     return peers
+
+
+def quic_nodes(snapshot: Snapshot) -> dict[str, str]:
+    """IP:PORT by name of each node that asks for QUIC, and whose Node object says where it is."""
+    addresses = {host.name: host.addresses[0] for host in snapshot.hosts if host.addresses}
+    asking = (node.name for node in snapshot.nodes if node.transport is Transport.QUIC)
+    return {name: _port(addresses[name]) for name in asking if name in addresses}
 
 
 def _port(address: str) -> str:

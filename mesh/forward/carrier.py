@@ -297,7 +297,7 @@ class Carrier:
         self._arrivals[job] = answer
         client = parse_address(opening.client) or node
         try:
-            self._engine.arrive(fd, job, slot, opening.source, destination, client, node[0])
+            self._engine.arrive(fd, job, slot, opening.source, opening.target, destination, client, node[0])
         except OSError as error:
             log.warning("%s", error)
             if (unanswered := self._arrivals.pop(job, None)) is not None:

@@ -343,18 +343,21 @@ class Engine:
         job: int,
         slot: int,
         identity: str,
+        target: str,
         destination: tuple[str, int],
         client: tuple[str, int],
         node: str,
     ) -> None:
-        """A connected socket of somebody who has proven that identity; `Arrived` tells what became of it.
+        """A connected socket of somebody who has proven that identity, to whom we are `target`; `Arrived` tells what
+        became of it.
 
         `client`: as the other node says; `node`: its address, which counts where the former is not of that identity.
         """
-        name = ffi.new("char[]", identity.encode())
+        names = [ffi.new("char[]", each.encode()) for each in (identity, target)]
         value = {
             "job": job,
-            "identity": name,
+            "identity": names[0],
+            "target": names[1],
             "slot": slot,
             "address": pack_address(destination[0]),
             "port": destination[1],

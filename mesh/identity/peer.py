@@ -54,9 +54,18 @@ def prove(
     _check_times(leaf, now)
     _check_chain(leaf, between, roots, now)
     _check_name(name, trust_domain)
-    if name in denied or f"{leaf.serial_number:x}" in denied or _serial(leaf) in denied:
+    if _is_denied(name, leaf, denied):
         raise Unproven("denied", f"{name} is on the list of the denied")
     return name
+
+
+def is_denied(name: str, chain: Sequence[bytes], denied: Collection[str]) -> bool:
+    """Whether somebody who was proven by that chain is denied now, whatever else has become of his certificate."""
+    return _is_denied(name, x509.load_der_x509_certificate(chain[0]), denied)
+
+
+def _is_denied(name: str, leaf: x509.Certificate, denied: Collection[str]) -> bool:
+    return name in denied or f"{leaf.serial_number:x}" in denied or _serial(leaf) in denied
 
 
 def _serial(leaf: x509.Certificate) -> str:

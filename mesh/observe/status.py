@@ -32,11 +32,13 @@ class PeerStatus(Value, frozen=True):
     """Another node, as it says of itself."""
 
     node: str
-    transport: Transport = Transport.HBONE
+    transport: Transport = Transport.HBONE  # that it asks for
     workloads: int = 0  # in the mesh there
     missing_seconds: float = 0.0  # since its list is gone, which nobody took back; 0: the list is there
     held_seconds: float = 0.0  # for how long it holds all the same
     problem: str = ""  # a sentence about that
+    used: Transport = Transport.HBONE  # by which it is reached now
+    detour: str = ""  # a sentence: why by another than it asks for
 
 
 class AnnouncedStatus(Value, frozen=True):

@@ -7,7 +7,7 @@ met by another. A turn starts the peer, loads it, checks by the peer's own count
 stops it; a round is one turn of each peer.
 
 peer.py, app.py, peers/   what is measured: a proxy in its place, the server behind it; one folder per proxy
-load.py, stream.py, proc.py   the load, and what /proc says meanwhile
+load.py, stream.py, paced.py, proc.py   the load, and what /proc says meanwhile
 http1.py, tcp.py, connect.py, memory.py   the four benches: one turn each, and the ratios made of turns
 scale/                    another bench, of one agent in a large cluster; it has no peers
 stats.py, bars.py         medians and quartiles, and whether a bar is met; pure

@@ -24,13 +24,14 @@ from tests.bench.http1 import Http1
 from tests.bench.memory import Memory
 from tests.bench.mtls import Mtls
 from tests.bench.mtls_bulk import MtlsBulk
+from tests.bench.quic import Quic
 from tests.bench.report import show
 from tests.bench.run import Run, Say
 from tests.bench.scale import Scale, ScaleRun
 from tests.bench.tcp import Tcp
 from tests.kit.lab import Lab
 
-COMPARED: tuple[type[Bench], ...] = (Http1, Tcp, Connect, Memory, Mtls, MtlsBulk, Handshake)
+COMPARED: tuple[type[Bench], ...] = (Http1, Tcp, Connect, Memory, Mtls, MtlsBulk, Handshake, Quic)
 KINDS: tuple[type[Kind], ...] = (*COMPARED, Scale)
 BENCHES = {kind.name: kind for kind in KINDS}
 

@@ -57,6 +57,7 @@ MTLS_BULK = (
     Bar("small_p50_vs_haproxy", Side.AT_MOST, 0.2, "median of small requests beside bulk, Seine / HAProxy pair"),
 )
 HANDSHAKE = (Bar("first_vs_envoy", Side.AT_MOST, 1.0, "first request to a new destination, Seine / Envoy pair"),)
+QUIC = (Bar("p99_vs_hbone_loss3", Side.AT_MOST, 0.7, "p99 of small requests, 3 % lost, 20 ms away: QUIC / HBONE"),)
 MEMORY = (
     Bar("idle_mib", Side.AT_MOST, 150, "PSS of agent and workers, idle, MiB"),
     Bar("per_connection_kib", Side.AT_MOST, 16, "per idle captured connection beyond direct, KiB"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.bench.bars import Bar
 from tests.bench.measure import Sample
 from tests.bench.peer import Mode, Peer
+from tests.kit.lab import Lab
 
 Round = dict[str, Sample]  # peer -> what its turn found
 
@@ -50,6 +51,9 @@ class Bench(Kind):
     quick_peers: tuple[str, ...] = ("envoy", "direct", "seine", "haproxy")
     modes: tuple[Mode, ...] = (Mode.HTTP,)
     nodes: int = 1  # 2: the client's pod on one, the servers' on another, with a wire between
+
+    def prepare(self, lab: Lab) -> None:
+        """Once, when all pods are there."""
 
     @abstractmethod
     def turn(self, peer: Peer) -> Sample:

@@ -22,6 +22,7 @@ def facts(versions: dict[str, str]) -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
         "kernel": platform.release(),
+        "tcp": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": versions,
     }

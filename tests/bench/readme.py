@@ -23,6 +23,7 @@ BARS = {
     "mtls": bars.MTLS,
     "mtls-bulk": bars.MTLS_BULK,
     "handshake": bars.HANDSHAKE,
+    "quic": bars.QUIC,
     "scale": bars.SCALE,
 }
 PEERS = ("envoy", "haproxy", "nginx")

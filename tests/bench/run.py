@@ -83,6 +83,7 @@ class Run:
                 if mode in kind.modes:
                     self.say(f"making pods for {name} ({mode})")
                     self.places[name, mode] = kind(self._place(name, mode))
+        self.bench.prepare(self.lab)
 
     @cached_property
     def nodes(self) -> tuple[Node, Node]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +11,20 @@ from typing import Any
 import pytest
 
 from tests.kit import apps
-from tests.kit.lab import Lab, Pod
+from tests.kit.frames import Frames
+from tests.kit.lab import Lab, Pod, Socket
+from tests.kit.quic_wire import client_hellos, datagrams
 from tests.kit.seine import Mesh
-from tests.kit.streams import segments
+from tests.kit.streams import ALPN, SERVER_NAME, segments
 from tests.kit.talk import ask
 from tests.kit.two_nodes import TwoNodes
 from tests.kit.wait import eventually
 
 PORT = 15008
-UDP, TCP = 17, 6
 NAMESPACE, CLIENTS, SERVERS, SERVICE = "walrus", "heron", "osprey", "tapir"
 PAYLOAD = "axolotl"
+WORDS = [PAYLOAD, NAMESPACE, CLIENTS, SERVERS, SERVICE, "ibis", "kiwi", "spiffe", "cluster.local", "HTTP/1.1", "select"]
+WORDS += ["CONNECT", "authority", "forwarded"]
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
 
 
@@ -125,23 +127,50 @@ def test_both_ends_count_it_as_mutually_proven_and_name_who(town: Town) -> None:
     eventually(counted, "metrics to say so")
 
 
-def test_on_the_wire_there_is_udp_of_one_port_and_no_word_of_anybody(town: Town) -> None:
+@pytest.fixture
+def overheard(town: Town) -> Frames:
+    """All that crosses the wire from the first handshake on, while a client asks by HTTP, in bytes and in SQL."""
+    replace_process(town.near)
     with town.nodes.lab.wire.captured() as frames:
         apps.curl(town.client, town.url(town.vips[0]), "-H", f"X-Animal: {PAYLOAD}")
+        with town.client.connect(town.vips[0], 7000) as sock:
+            assert ask(sock, f"echo {PAYLOAD * 500}") == PAYLOAD * 500
         apps.psql(town.client, town.vips[0], town.postgres.port, f"select '{PAYLOAD}'")
+        replace_process(town.near)
+        apps.curl(town.client, town.url(town.vips[0]))
     assert frames.complete
-    assert list(segments(frames.frames)) == [], "no TCP between the nodes"
-    assert {ports for frame in frames.frames if (ports := udp_ports(frame))} == {(PORT, PORT)}
-    for word in (PAYLOAD, NAMESPACE, CLIENTS, SERVERS, SERVICE, "ibis", "kiwi", "spiffe", "HTTP/1.1", "CONNECT"):
-        assert not frames.holding(word.encode()), word
+    return frames
 
 
-def udp_ports(frame: bytes) -> tuple[int, int] | None:
-    """Of IPv4 without options, as these nodes send it."""
-    if frame[12:14] != b"\x08\x00" or frame[23] != UDP:
-        return None
-    source, destination = struct.unpack_from("!HH", frame, 34)
-    return source, destination
+def replace_process(mesh: Mesh) -> None:
+    """What stands is forgotten, and the next connection begins with a handshake."""
+    former = quic(mesh)["pid"]
+    os.kill(former, signal.SIGKILL)
+
+    def replaced() -> bool:
+        found = quic(mesh)
+        return found["pid"] not in (0, former) and found["levels"].get("workers") == 2
+
+    eventually(replaced, "the successor of the QUIC process")
+
+
+def test_on_the_wire_there_is_udp_of_one_port_and_no_word_of_anybody(town: Town, overheard: Frames) -> None:
+    assert list(segments(overheard.frames)) == [], "no TCP between the nodes"
+    seen = list(datagrams(overheard.frames))
+    assert {each[:2] for each in seen} == {(PORT, PORT)}
+    for word in WORDS:
+        assert not overheard.holding(word.encode()), word
+
+
+def test_who_derives_the_first_packets_keys_reads_no_name_either(town: Town, overheard: Frames) -> None:
+    """RFC 9001 5.2: anybody can. A server name is there, and says nothing but that somebody is meant."""
+    hellos = client_hellos(overheard.frames)
+    names = {hello[SERVER_NAME] for hello in hellos}
+    assert len(names) >= 2, "two handshakes for one pod, and two names: nobody sees that it is the same"
+    for hello in hellos:
+        assert hello[ALPN] == b"\x00\x03\x02h3"
+        for word in WORDS:
+            assert not any(word.encode() in content for content in hello.values()), word
 
 
 def test_a_wire_that_loses_packets_costs_no_request(town: Town) -> None:
@@ -156,6 +185,45 @@ def test_a_wire_that_loses_packets_costs_no_request(town: Town) -> None:
     assert result.broken == []
     assert result.failed_fresh == []
     assert town.arrived() > arrived
+
+
+# --- who may come in
+
+
+def test_policies_hold_for_who_comes_by_quic(town: Town) -> None:
+    """Both of a connection and of a request, as for HBONE; a new one ends what is open."""
+    spec = {"selector": {"matchLabels": {"app": town.server.name}}, "action": "DENY"}
+    source = [{"source": {"principals": [f"cluster.local/ns/{NAMESPACE}/sa/{CLIENTS}"]}}]
+    with town.client.connect(town.vips[0], 7000) as kept:
+        assert ask(kept, "echo hello") == "hello"
+        arrived = town.arrived()
+        town.nodes.manifests.policy("no-herons", spec | {"rules": [{"from": source}]}, NAMESPACE)
+        eventually(lambda: is_cut(kept), "the open connection to be ended")
+    assert refused(town)
+    assert town.arrived() > arrived, "it was the far node that refused"
+    assert town.far.metrics().value("seine_authz_total", policy="no-herons", verdict="denied") >= 1
+    town.nodes.manifests.remove(f"policy-{NAMESPACE}-no-herons")
+    eventually(lambda: not refused(town), "it to be let in again")
+    paths = [{"operation": {"paths": [f"/{PAYLOAD}"]}}]
+    town.nodes.manifests.policy("no-axolotls", spec | {"rules": [{"from": source, "to": paths}]}, NAMESPACE)
+    eventually(lambda: apps.curl(town.client, town.url(town.vips[0])).status == 403, "the request to be denied")
+    assert apps.curl(town.client, f"http://{town.vips[0]}/other").status == 200
+    town.nodes.manifests.remove(f"policy-{NAMESPACE}-no-axolotls")
+    eventually(lambda: apps.curl(town.client, town.url(town.vips[0])).status == 200, "it to be let in again")
+
+
+def is_cut(sock: Socket) -> bool:
+    try:
+        return ask(sock, "echo again") == ""
+    except (ConnectionError, EOFError):
+        return True
+
+
+def refused(town: Town) -> bool:
+    try:
+        return town.asks() != "over"
+    except (ConnectionError, EOFError):
+        return True
 
 
 @pytest.mark.parametrize("side", ["near", "far"])
@@ -179,14 +247,7 @@ def test_a_process_that_is_killed_takes_its_own_connections_and_is_replaced(town
 
 def test_where_the_other_side_is_silent_it_goes_by_hbone_and_comes_back(town: Town) -> None:
     """As where UDP is blocked: its process is stopped before there is any connection."""
-    former = quic(town.near)["pid"]
-    os.kill(former, signal.SIGKILL)  # what stands is forgotten
-
-    def replaced() -> bool:
-        found = quic(town.near)
-        return found["pid"] not in (0, former) and found["levels"].get("workers") == 2
-
-    eventually(replaced, "its successor")
+    replace_process(town.near)
     stopped = quic(town.far)["pid"]
     os.kill(stopped, signal.SIGSTOP)
     with town.nodes.lab.wire.captured() as frames:

@@ -205,10 +205,16 @@ def test_a_pod_of_this_node_is_never_asked_for_elsewhere(pair: Pair) -> None:
 
 
 def arrive(
-    pair: Pair, port: int, identity: str = CLIENT, client: str = HERE, job: int = 5, slot: int = SLOT
+    pair: Pair,
+    port: int,
+    identity: str = CLIENT,
+    client: str = HERE,
+    job: int = 5,
+    slot: int = SLOT,
+    target: str = SERVER,
 ) -> tuple[Peer, int]:
     fd, far = loopback(pair.destination)
-    pair.destination.engine.arrive(fd, job, slot, identity, (HERE, port), (client, 40000), "192.0.2.1")
+    pair.destination.engine.arrive(fd, job, slot, identity, target, (HERE, port), (client, 40000), "192.0.2.1")
     return far, job
 
 
@@ -257,14 +263,69 @@ def test_a_strict_pod_is_served_too_for_this_is_no_plaintext() -> None:
         assert app.receive(1) == b"x"
 
 
-def test_whose_address_is_not_of_the_proven_identity_counts_as_its_node(pair: Pair) -> None:
+def test_whose_address_is_nobodys_we_know_counts_as_its_node(pair: Pair) -> None:
     server = pair.serve()
-    far, _ = arrive(pair, server.port, identity="spiffe://cluster.local/ns/shop/sa/thief")
+    far, _ = arrive(pair, server.port, client="192.0.2.99")
     server.accept()
     (there,) = pair.destination.engine.connections()
     assert there.client == "192.0.2.1"
-    assert there.identity.endswith("/sa/thief")
+    assert there.identity == CLIENT
     far.close()
+
+
+# --- refused as an HBONE arrival is
+
+
+def refused(pair: Pair, status: int, counter: str = "hbone_refused", **changes: str) -> None:
+    server = pair.serve()
+    before = pair.destination.count(counter)
+    far, job = arrive(pair, server.port, **changes)  # type: ignore[arg-type]
+    assert outcome(pair.destination) == Arrived(job, status)
+    assert far.is_reset()
+    assert server.try_accept() is None
+    assert pair.destination.count(counter) == before + 1
+    assert pair.destination.engine.live() == 0
+
+
+def test_who_is_not_the_one_at_his_address_is_refused(pair: Pair) -> None:
+    thief = "spiffe://cluster.local/ns/shop/sa/thief"
+    refused(pair, DENIED, "hbone_address_mismatch", identity=thief)
+
+
+def test_a_pod_that_is_somebody_else_by_now_is_not_reached_by_its_former_name(pair: Pair) -> None:
+    refused(pair, UNREACHABLE, target="spiffe://cluster.local/ns/shop/sa/former")
+    pair.destination.identify("spiffe://cluster.local/ns/shop/sa/later")
+    refused(pair, UNREACHABLE)
+
+
+def test_a_pod_that_takes_no_tunnels_takes_none_of_a_carrier() -> None:
+    with Pair() as made:
+        refused(made.ready(mtls=Mtls.DISABLED), UNREACHABLE, "tunnel_no_identity")
+
+
+def test_a_pod_without_a_certificate_takes_nobody(pair: Pair) -> None:
+    pair.destination.engine.remove_identity(SERVER)
+    refused(pair, UNREACHABLE, "tunnel_no_identity")
+
+
+def test_who_is_denied_is_refused_although_the_carrier_does_not_know_it_yet(pair: Pair) -> None:
+    pair.destination.trust(denied=(CLIENT,))
+    refused(pair, DENIED, "tunnel_denied")
+
+
+def test_a_denial_ends_what_has_arrived_and_nothing_else(pair: Pair) -> None:
+    server = pair.serve()
+    other = "spiffe://cluster.local/ns/shop/sa/other"
+    far, _ = arrive(pair, server.port)
+    app = server.accept()
+    spared, _ = arrive(pair, server.port, identity=other, client="192.0.2.99", job=6)
+    kept = server.accept()
+    pair.destination.trust(denied=(CLIENT,))
+    assert far.is_reset()
+    assert app.is_reset()
+    spared.send(b"x")
+    assert kept.receive(1) == b"x"
+    assert pair.destination.count("tunnel_denied") == 1
 
 
 def test_an_application_that_is_not_there_is_503(pair: Pair) -> None:

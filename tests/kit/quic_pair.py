@@ -12,7 +12,7 @@ from mesh.forward.quic.connection import LIMITS, Connection, Limits, configurati
 from mesh.forward.quic.credentials import NodeCredentials
 from mesh.forward.quic.handshake import Own
 from mesh.forward.quic.name import SALT_BYTES
-from mesh.identity.peer import Unproven, prove
+from mesh.identity.peer import Unproven, is_denied, prove
 from tests.kit.pki import Authority, Certificate
 
 DOMAIN = "cluster.local"
@@ -25,7 +25,7 @@ class Party:
 
     def __init__(self, authority: Authority, *names: str, certificate: Certificate | None = None) -> None:
         self.keys = {name: certificate or authority.issue(name) for name in names}
-        self.credentials = NodeCredentials(prove, Unproven, time.time)
+        self.credentials = NodeCredentials(prove, is_denied, Unproven, time.time)
         self.credentials.trust(DOMAIN, [authority.root.der], [])
         self.credentials.know(Own(name=name, chain=each.chain) for name, each in self.keys.items())
 

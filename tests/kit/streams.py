@@ -77,18 +77,25 @@ def _joined(way: Way, pieces: dict[int, bytes]) -> bytes:
 
 def client_hello(stream: bytes) -> dict[int, bytes]:
     """The extensions with which a TLS client begins: type -> content."""
-    if stream[0] != HANDSHAKE_RECORD or stream[5] != CLIENT_HELLO:
+    if stream[0] != HANDSHAKE_RECORD:
         raise ValueError(f"this is no TLS client: {stream[:16]!r}")
-    at = 5 + 4 + 2 + 32  # record header, handshake header, version, random
-    at += 1 + stream[at]  # session id
-    at += 2 + struct.unpack_from("!H", stream, at)[0]  # suites
-    at += 1 + stream[at]  # compression
-    end = at + 2 + struct.unpack_from("!H", stream, at)[0]
+    return extensions(stream[5:])
+
+
+def extensions(hello: bytes) -> dict[int, bytes]:
+    """Of a ClientHello without a record around it, as QUIC carries it."""
+    if hello[0] != CLIENT_HELLO:
+        raise ValueError(f"this is no ClientHello: {hello[:16]!r}")
+    at = 4 + 2 + 32  # handshake header, version, random
+    at += 1 + hello[at]  # session id
+    at += 2 + struct.unpack_from("!H", hello, at)[0]  # suites
+    at += 1 + hello[at]  # compression
+    end = at + 2 + struct.unpack_from("!H", hello, at)[0]
     at += 2
     found = {}
     while at < end:
-        kind, length = struct.unpack_from("!HH", stream, at)
-        found[kind] = stream[at + 4 : at + 4 + length]
+        kind, length = struct.unpack_from("!HH", hello, at)
+        found[kind] = hello[at + 4 : at + 4 + length]
         at += 4 + length
     return found
 

@@ -30,7 +30,7 @@ from mesh.forward.quic.credentials import NodeCredentials
 from mesh.forward.quic.messages import Opening, Status
 from mesh.forward.quic.node import Node
 from mesh.forward.quic.wire import open_socket
-from mesh.identity.peer import Unproven, prove
+from mesh.identity.peer import Unproven, is_denied, prove
 from tests.kit.pki import Authority, Certificate
 
 DOMAIN = "cluster.local"
@@ -78,7 +78,7 @@ class Corner:
         self.arrivals: list[Opening] = []
         self.signing = True
         self.reports: list[say.ReportQuic] = []
-        self.node = Node(NodeCredentials(prove, Unproven, time.time), limits)
+        self.node = Node(NodeCredentials(prove, is_denied, Unproven, time.time), limits)
         self._directory = directory
         self._tasks: set[asyncio.Task[None]] = set()
         self.caller = Caller(directory / f"{name}.sock", 0, self._arrived)

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from mesh.forward.messages import SetTrust
+from mesh.forward.messages import SetIdentities, SetTrust
 from mesh.forward.quic import messages as say
 from mesh.forward.quic.messages import Status
 from tests.kit.pki import Authority
@@ -214,6 +214,44 @@ def test_who_is_denied_loses_its_live_connections_and_nobody_else_does(run: Run)
             assert street.b.counts["handshakes_failed/denied"] == 1
             for each in (writer, more):
                 each.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_a_root_that_is_believed_no_more_ends_nothing_that_stands_and_begins_nothing_new(run: Run, side: str) -> None:
+    """As for HBONE: what is under way was judged when it began."""
+
+    async def scenario() -> None:
+        async with Street() as street:
+            reader, writer = await street.a.call(street.b)
+            corner = getattr(street, side)
+            corner.tell(SetTrust(domain=DOMAIN, roots=(Authority("another").root.der,)))
+            await until(lambda: corner.counts.get("connections_left/distrusted"), "it to be judged")
+            assert street.a.node.parts
+            (tunnel,) = street.a.node.parts.endpoint.tunnels
+            await until(lambda: tunnel.leaving, "the client to know")
+            writer.write(b"under way")
+            assert await reader.readexactly(9) == b"under way"
+            await by_hbone(street)
+            writer.close()
+            await until(lambda: street.a.node._levels()["connections"] == 0, "it to end with its last stream")
+
+    run(scenario())
+
+
+def test_an_identity_that_left_the_node_takes_nothing_new_and_what_stands_goes_on(run: Run) -> None:
+    async def scenario() -> None:
+        async with Street() as street:
+            reader, writer = await street.a.call(street.b)
+            street.b.tell(SetIdentities(known=(), gone=(street.b.identity,)))
+            assert street.a.node.parts
+            (tunnel,) = street.a.node.parts.endpoint.tunnels
+            await until(lambda: tunnel.leaving, "GOAWAY to arrive")
+            writer.write(b"under way")
+            assert await reader.readexactly(9) == b"under way"
+            await by_hbone(street)
+            writer.close()
 
     run(scenario())
 

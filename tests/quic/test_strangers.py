@@ -220,6 +220,34 @@ def test_noise_is_counted_and_not_answered_but_by_few_short_resets(run: Run) -> 
     run(scenario())
 
 
+def test_nobody_gets_a_reset_for_a_connection_that_lives(run: Run) -> None:
+    """RFC 9000 10.3, 21.11: the token in it would end that connection. Who has seen its id may ask as he likes."""
+
+    async def scenario() -> None:
+        async with Street() as street:
+            with friend(street) as proven, Stock(street) as thief:
+                await proven.talk(lambda: proven.is_connected, "the handshake")
+                await proven.talk(lambda: proven.quic._handshake_confirmed, "its confirmation")
+                known = [proven.quic._peer_cid.cid, *(each.cid for each in proven.quic._peer_cid_available)]
+                assert len(known) > 1
+                for cid in known * 20:
+                    thief.send(b"\x40" + cid + os.urandom(40))
+                thief.send(b"\x40" + os.urandom(8 + 40))  # of nobody
+                await stock_answer(thief)
+                thief.take()
+                tokens = {proven.quic._peer_cid.stateless_reset_token}
+                tokens |= {each.stateless_reset_token for each in proven.quic._peer_cid_available}
+                assert len(thief.answers) == 1, "only what belongs to nobody is answered"
+                assert not any(token and token in thief.answers[0] for token in tokens)
+                assert thief.received < thief.sent
+                proven.quic.send_ping(3)
+                await proven.talk(
+                    lambda: any(isinstance(each, told.PingAcknowledged) for each in proven.events), "it to live on"
+                )
+
+    run(scenario())
+
+
 def test_many_half_open_handshakes_must_prove_their_address_and_then_wait(run: Run) -> None:
     async def scenario() -> None:
         async with Street() as street:

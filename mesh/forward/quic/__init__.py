@@ -15,6 +15,9 @@
     endpoint     the UDP port: whose connection a datagram is, and when each one sends
     gate         whether somebody unknown may begin one: decided here
     connection   one QUIC connection: aioquic with a limit on everything
+    recovery     losses told, and packets paced
+    congestion   how much may be under way and how fast it leaves: decided here
+    repeats      small frames once more, where packets are lost: decided here
     windows      how much a peer may send: decided here
     floods       how often a peer may do what costs us and not it: decided here
     handshake    mutual TLS 1.3 on aioquic, with keys that stay in the agent

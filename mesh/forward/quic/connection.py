@@ -13,7 +13,7 @@ It reaches into aioquic's private parts, hence the pinned release.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from aioquic import tls
@@ -38,13 +38,16 @@ from aioquic.quic.packet import (
     pull_quic_transport_parameters,
     push_quic_transport_parameters,
 )
-from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicSentPacket
-from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
+from mesh.forward.quic.congestion import NAME
 from mesh.forward.quic.floods import ALLOWANCES, Allowance, Floods
 from mesh.forward.quic.handshake import H3, Credentials, MutualTls, Own
+from mesh.forward.quic.recovery import Recovery
+from mesh.forward.quic.repeats import FRAME_BYTES_MAX, Frame, Repeats
 from mesh.forward.quic.windows import Budget, Window
 from mesh.model import Value
 
@@ -52,8 +55,6 @@ CID_BYTES = 8
 RESET_TOKEN_BYTES = 16
 MAX_ACK_DELAY_MS = 5  # what peers add to their probe timeout; we acknowledge within 1 ms, and the loop within 5
 CRYPTO_BYTES_MAX = 16384  # of handshake messages that wait for what is before them; ours have 2 KiB in all
-BURST_PACKETS_MIN = 10  # RFC 9002 7.2: the initial window
-BURST_PACKETS_MAX = 64  # one system call's (see datagrams)
 FRAME_ROOM = 32  # less room is not worth a STREAM frame: its head has up to 19 bytes
 IDLE_TIMEOUT = "Idle timeout"  # as aioquic says it
 
@@ -76,6 +77,11 @@ class Limits(Value, frozen=True):
 LIMITS = Limits()
 
 
+def head_bytes(stream_id: int, offset: int) -> int:
+    """Of a STREAM frame, with a length of two bytes."""
+    return 3 + size_uint_var(stream_id) + (size_uint_var(offset) if offset else 0)
+
+
 def reset_token(key: bytes, cid: bytes) -> bytes:
     """What proves that a connection of ours is forgotten (RFC 9000 10.3): the same in the process that comes after."""
     return hmac.digest(key, cid, "sha256")[:RESET_TOKEN_BYTES]
@@ -85,7 +91,7 @@ def configuration(is_client: bool, limits: Limits, server_name: str = "") -> Qui
     made = QuicConfiguration(
         is_client=is_client,
         alpn_protocols=[H3],
-        congestion_control_algorithm="cubic",
+        congestion_control_algorithm=NAME,
         connection_id_length=CID_BYTES,
         idle_timeout=limits.idle_seconds,
         max_data=limits.connection_bytes,
@@ -98,46 +104,6 @@ def configuration(is_client: bool, limits: Limits, server_name: str = "") -> Qui
     if not is_client:  # aioquic insists on them; the handshake finds its own
         made.certificate = made.private_key = object()
     return made
-
-
-class Pacer(QuicPacketPacer):
-    """With a burst of what RFC 9002 7.7 allows at first, or half a window: aioquic's quarter of it, and never more than
-    16 packets, makes each small answer wait for a timer, and timers count milliseconds."""
-
-    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        super().update_rate(congestion_window, smoothed_rtt)
-        size = self._max_datagram_size
-        burst = max(BURST_PACKETS_MIN * size, min(congestion_window // 2, BURST_PACKETS_MAX * size))
-        self.bucket_max = burst * max(smoothed_rtt, 1e-6) / congestion_window
-
-
-class Recovery(QuicPacketRecovery):
-    """Remembers that packets were lost: their frames are to be sent again."""
-
-    lost = False
-
-    def __init__(self, *, max_datagram_size: int, **settings: Any) -> None:
-        super().__init__(max_datagram_size=max_datagram_size, **settings)
-        self._pacer = Pacer(max_datagram_size=max_datagram_size)
-
-    def _on_packets_lost(
-        self,
-        *,
-        congestion_event: bool = True,
-        now: float,
-        packets: Iterable[QuicSentPacket],
-        persistent_congestion: bool = False,
-        space: QuicPacketSpace,
-    ) -> None:
-        known = list(packets)
-        self.lost = self.lost or bool(known)
-        super()._on_packets_lost(
-            congestion_event=congestion_event,
-            now=now,
-            packets=known,
-            persistent_congestion=persistent_congestion,
-            space=space,
-        )
 
 
 class Connection(QuicConnection):
@@ -177,6 +143,7 @@ class Connection(QuicConnection):
         self._ready: dict[int, QuicStream] = {}  # have something to send, in turn
         self._held: dict[int, QuicStream] = {}  # have, but the peer gives no credit
         self._credits: dict[int, QuicStream] = {}  # whose new limit is to be told
+        self._repeats = Repeats()
         self._ending: dict[int, QuicStream] = {}  # our side has ended, and is not acknowledged yet
         self._recovery = self._loss = Recovery(
             congestion_control_algorithm=configuration.congestion_control_algorithm,
@@ -513,7 +480,11 @@ class Connection(QuicConnection):
             self._sweep()
             if not self._has_news(self._spaces[Epoch.ONE_RTT], self._network_paths[0], now):
                 return []
-        return super().datagrams_to_send(now)
+        datagrams = super().datagrams_to_send(now)
+        self._repeats.give_up(now)
+        if not self._ready:
+            self._recovery.control.has_no_more()
+        return datagrams
 
     def _write_application(self, builder: QuicPacketBuilder, network_path: Any, now: float) -> None:
         crypto = self._cryptos[Epoch.ONE_RTT]
@@ -522,9 +493,10 @@ class Connection(QuicConnection):
         space = self._spaces[Epoch.ONE_RTT]
         self._sweep()
         while self._has_news(space, network_path, now):
-            acknowledging = space.ack_at is not None and (space.ack_at <= now or bool(self._ready))
+            speaking = bool(self._ready) or self._repeats_due(now)
+            acknowledging = space.ack_at is not None and (space.ack_at <= now or speaking)
             if not acknowledging:
-                self._pacing_at = self._loss._pacer.next_send_time(now=now)
+                self._pacing_at = self._recovery.pacer.next_send_time(now)
                 if self._pacing_at is not None:
                     return
             builder.start_packet(QuicPacketType.ONE_RTT, crypto)
@@ -536,16 +508,18 @@ class Connection(QuicConnection):
             self._write_pings(builder)
             if not self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty:
                 self._write_crypto_frame(builder=builder, space=space, stream=self._crypto_streams[Epoch.ONE_RTT])
-            self._write_streams(builder)
+            self._write_streams(builder, now)
+            self._write_repeats(builder, now)
             if builder.packet_is_empty:
                 return
-            self._loss._pacer.update_after_send(now=now)
+            self._recovery.pacer.spend(builder._buffer.tell() - builder._packet_start)
 
     def _has_news(self, space: QuicPacketSpace, network_path: Any, now: float) -> bool:
         """Whether a packet may be worth the making."""
         return bool(
             self._ready
             or self._credits
+            or self._repeats_due(now)
             or (space.ack_at is not None and space.ack_at <= now)
             or self._probe_pending
             or self._ping_pending
@@ -625,7 +599,7 @@ class Connection(QuicConnection):
             self._write_ping_frame(builder, comment="probe")
             self._probe_pending = False
 
-    def _write_streams(self, builder: QuicPacketBuilder) -> None:
+    def _write_streams(self, builder: QuicPacketBuilder, now: float) -> None:
         """One frame of each ready stream, as long as there is room; who has more goes to the end of the queue."""
         for stream_id in list(self._ready):
             if builder.remaining_flight_space < FRAME_ROOM:
@@ -638,15 +612,14 @@ class Connection(QuicConnection):
             elif stream.is_blocked:
                 self._held[stream_id] = stream
             elif not stream.sender.buffer_is_empty:
-                self._write_data(builder, stream_id, stream)
+                self._write_data(builder, stream_id, stream, now)
                 continue
             del self._ready[stream_id]
 
-    def _write_data(self, builder: QuicPacketBuilder, stream_id: int, stream: QuicStream) -> None:
+    def _write_data(self, builder: QuicPacketBuilder, stream_id: int, stream: QuicStream, now: float) -> None:
         sender = stream.sender
         highest = sender.highest_offset
-        offset = sender.next_offset
-        overhead = 3 + size_uint_var(stream_id) + (size_uint_var(offset) if offset else 0)
+        overhead = head_bytes(stream_id, sender.next_offset)
         allowed = min(highest + self._remote_max_data - self._remote_max_data_used, stream.max_stream_data_remote)
         frame = sender.get_frame(builder.remaining_flight_space - overhead, allowed)
         del self._ready[stream_id]
@@ -654,20 +627,37 @@ class Connection(QuicConnection):
             if not sender.buffer_is_empty:
                 self._held[stream_id] = stream
             return
-        kind = QuicFrameType.STREAM_BASE | 2 | (4 if frame.offset else 0) | (1 if frame.fin else 0)
-        buffer = builder.start_frame(
-            kind,
-            capacity=overhead,
-            handler=sender.on_data_delivery,
-            handler_args=(frame.offset, frame.offset + len(frame.data), frame.fin),
-        )
-        buffer.push_uint_var(stream_id)
-        if frame.offset:
-            buffer.push_uint_var(frame.offset)
-        buffer.push_uint16(len(frame.data) | 0x4000)
-        buffer.push_bytes(frame.data)
+        sent = Frame(sender, stream_id, frame, now)
+        self._push_stream_frame(builder, sent)
         self._remote_max_data_used += sender.highest_offset - highest
         if len(sender._pending) or sender._pending_eof:
             self._ready[stream_id] = stream
         else:
             sender.buffer_is_empty = True
+            if len(frame.data) <= FRAME_BYTES_MAX and self._recovery.control.is_lossy_with_room:
+                self._repeats.add(sent)
+
+    def _push_stream_frame(self, builder: QuicPacketBuilder, frame: Frame) -> None:
+        kind = QuicFrameType.STREAM_BASE | 2 | (4 if frame.offset else 0) | (1 if frame.fin else 0)
+        buffer = builder.start_frame(kind, capacity=head_bytes(frame.stream_id, frame.offset), handler=frame.delivered)
+        buffer.push_uint_var(frame.stream_id)
+        if frame.offset:
+            buffer.push_uint_var(frame.offset)
+        buffer.push_uint16(len(frame.data) | 0x4000)
+        buffer.push_bytes(frame.data)
+
+    # --- small frames once more
+
+    def _repeats_due(self, now: float) -> bool:
+        due = self._repeats.due
+        return due is not None and due <= now
+
+    def _write_repeats(self, builder: QuicPacketBuilder, now: float) -> None:
+        """With a packet that leaves anyway or because they are due."""
+        while frame := self._repeats.next(now, builder.remaining_flight_space - FRAME_ROOM):
+            frame.repeated()
+            self._push_stream_frame(builder, frame)
+
+    def get_timer(self) -> float | None:
+        at, due = super().get_timer(), self._repeats.due
+        return due if due is not None and self._state not in END_STATES and (at is None or due < at) else at

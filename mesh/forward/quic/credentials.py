@@ -1,7 +1,7 @@
 """Who we are on this node and whom we believe, as the agent told it: what handshakes ask for.
 
-The private keys are not here: a signature is asked of the agent. `prove` is given (mesh.identity.peer), because stages
-do not know each other.
+The private keys are not here: a signature is asked of the agent. `prove` and `is_denied` are given
+(mesh.identity.peer), because stages do not know each other.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from mesh.forward.quic.handshake import Own, Reason, Refused
 from mesh.forward.quic.name import meant_by, opaque_name
 
 Prove = Callable[[Sequence[bytes], tuple[bytes, ...], str, Collection[str], float, bool], str]
+IsDenied = Callable[[str, Sequence[bytes], Collection[str]], bool]
 
 
 class NodeCredentials:
     """`prove` raises an exception with a `reason`, which `unproven` is the class of; `clock`: seconds since 1970."""
 
-    def __init__(self, prove: Prove, unproven: type[Exception], clock: Callable[[], float]) -> None:
-        self._prove, self._unproven, self._clock = prove, unproven, clock
+    def __init__(
+        self, prove: Prove, is_denied: IsDenied, unproven: type[Exception], clock: Callable[[], float]
+    ) -> None:
+        self._prove, self._is_denied, self._unproven, self._clock = prove, is_denied, unproven, clock
         self._roots_of: dict[str, bytes] = {}  # which root vouches for an identity of ours
         self.own: dict[str, Own] = {}
         self.domain = ""
@@ -55,6 +58,10 @@ class NodeCredentials:
             return self._prove(chain, self.roots, self.domain, self.denied, self._clock(), by_server)
         except self._unproven as error:
             raise Refused(Reason(error.reason), str(error)) from None  # type: ignore[attr-defined]
+
+    def is_denied(self, peer: str, chain: Sequence[bytes]) -> bool:
+        """Of somebody who was proven before."""
+        return self._is_denied(peer, chain, self.denied)
 
     def name_for(self, own: str, target: str, salt: bytes) -> str:
         """By which name one of our identities asks another node for `target`. Raises Refused."""

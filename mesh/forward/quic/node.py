@@ -12,18 +12,19 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable
+from enum import Enum
 
 from aioquic.h3.connection import ErrorCode
 
 from mesh.aio.channel import Channel, ChannelClosed
 from mesh.forward.messages import Message, SetIdentities, SetTrust, Signed
 from mesh.forward.quic import messages as say
-from mesh.forward.quic.connection import LIMITS, Limits
+from mesh.forward.quic.connection import LIMITS, Connection, Limits
 from mesh.forward.quic.credentials import NodeCredentials
 from mesh.forward.quic.door import Door
 from mesh.forward.quic.endpoint import Endpoint, socket_address
 from mesh.forward.quic.gate import GateLimits
-from mesh.forward.quic.handshake import Own, Reason, Refused
+from mesh.forward.quic.handshake import Own, Refused
 from mesh.forward.quic.local import Pairs
 from mesh.forward.quic.pool import Pool
 from mesh.forward.quic.serving import Serving
@@ -33,6 +34,14 @@ from mesh.forward.quic.wire import Wire
 log = logging.getLogger("seine.quic")
 REPORT_SECONDS = 0.5
 TEND_SECONDS = 1.0
+
+
+class Verdict(Enum):
+    """What becomes of a connection when trust changes. LEAVE: no new requests, and it ends with its last one."""
+
+    STAY = 0
+    LEAVE = 1
+    CLOSE = 2
 
 
 class Parts:
@@ -108,10 +117,10 @@ class Node:
                 self._begin(message, descriptors)
             case SetIdentities(known=known, gone=gone):
                 self._credentials.know((Own(name=each.name, chain=each.chain) for each in known), gone)
-                self._part_from(lambda own, peer, chain, by_server: own in gone)
+                self._judge(lambda connection: Verdict.LEAVE if connection.own in gone else Verdict.STAY)
             case SetTrust(domain=domain, roots=roots, denied=denied):
                 self._credentials.trust(domain, roots, denied)
-                self._part_from(self._is_believed_no_more)
+                self._judge(self._by_trust)
             case say.SetHere(pods=pods):
                 self._here = {each.address: each.identity for each in pods}
                 if self.parts is not None:
@@ -135,22 +144,25 @@ class Node:
 
     # --- who is believed no more
 
-    def _part_from(self, unwanted: Callable[[str, str, tuple[bytes, ...], bool], bool]) -> None:
+    def _judge(self, verdict_on: Callable[[Connection], Verdict]) -> None:
+        """As the engine does: who is denied is cut off; else what is under way was judged when it began."""
         for tunnel in self.parts.endpoint.tunnels if self.parts else ():
-            connection = tunnel.connection
-            if connection.peer and unwanted(
-                connection.own, connection.peer, connection.peer_chain, connection.is_client
-            ):
+            verdict = verdict_on(tunnel.connection) if tunnel.connection.peer else Verdict.STAY
+            if verdict is Verdict.CLOSE:
                 self._counts["connections_aborted/denied"] += 1
                 tunnel.close(ErrorCode.H3_NO_ERROR, "not believed any more")
+            elif verdict is Verdict.LEAVE and not tunnel.leaving:
+                self._counts["connections_left/distrusted"] += 1
+                tunnel.leave()
 
-    def _is_believed_no_more(self, own: str, peer: str, chain: tuple[bytes, ...], by_server: bool) -> bool:
-        """A certificate that merely ended does not end a connection that it has opened."""
+    def _by_trust(self, connection: Connection) -> Verdict:
+        if self._credentials.is_denied(connection.peer, connection.peer_chain):
+            return Verdict.CLOSE
         try:
-            self._credentials.prove(chain, by_server)
-        except Refused as refusal:
-            return refusal.reason is not Reason.EXPIRED
-        return False
+            self._credentials.prove(connection.peer_chain, connection.is_client)
+        except Refused:
+            return Verdict.LEAVE
+        return Verdict.STAY
 
     # --- time
 

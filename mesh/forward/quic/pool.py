@@ -38,6 +38,8 @@ TUNNELS_MAX = 16  # per key: 1600 connections between two service accounts on tw
 WAITING_MAX = 1600  # for a handshake, per key
 QUIET_SECONDS = 300.0  # without a stream, as ztunnel
 PING_SECONDS = 5.0  # of silence: a third of the idle timeout
+FORGET_SECONDS = 2 * fallback.PAUSE_SECONDS_MAX  # what nobody has asked for since is not remembered: the node is gone
+NODES_MAX, LINES_MAX = 4096, 16384  # then those that nobody has asked for longest are forgotten, if nothing stands
 
 Done = Callable[[int, str, socket.socket | None], None]  # status, reason, the worker's end
 
@@ -65,6 +67,18 @@ class _Line:
     trying: Tunnel | None = None  # its handshake is under way
     deadline: asyncio.TimerHandle | None = None
     memory: fallback.Memory = field(default_factory=fallback.Memory)  # of refusals; silence is the node's
+    used: float = 0.0  # when it was last asked for
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.tunnels and not self.waiting and self.trying is None
+
+
+@dataclass(slots=True)
+class _Node:
+    memory: fallback.Memory = field(default_factory=fallback.Memory)
+    is_small: bool = False  # only small datagrams reach it
+    used: float = 0.0
 
 
 class Pool:
@@ -84,8 +98,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._lines: dict[tuple[str, str, str], _Line] = {}
         self._by_tunnel: dict[Tunnel, _Line] = {}
-        self._nodes: dict[str, fallback.Memory] = {}
-        self._small: set[str] = set()  # nodes that only small datagrams reach
+        self._nodes: dict[str, _Node] = {}
         self.draining = False
 
     # --- what is asked
@@ -93,29 +106,32 @@ class Pool:
     def open(self, opening: Opening, done: Done) -> Callable[[], None]:
         """`done` is called once, now or later; what is answered gives up waiting."""
         ask = _Ask(opening, done)
-        line = self._line(opening)
+        now = monotonic()
+        line = self._line(opening, now)
         if line is None or self.draining:
             self._by_hbone(ask, "draining" if self.draining else "node", "it cannot go by QUIC from here")
             return lambda: None
-        now = monotonic()
-        ways = {fallback.way(self._memory(line.node), now), fallback.way(line.memory, now)}
+        node = self._nodes[line.node]
+        ways = {fallback.way(node.memory, now), fallback.way(line.memory, now)}
         if ways == {fallback.Way.QUIC}:
             self._carry(line, ask)
         else:
             if fallback.Way.HBONE not in ways and line.trying is None:
                 self._try(line, in_background=True)
-            self._by_hbone(ask, "remembered", self._memory(line.node).reason or line.memory.reason)
+            self._by_hbone(ask, "remembered", node.memory.reason or line.memory.reason)
         return lambda: self._give_up(line, ask)
 
-    def _line(self, opening: Opening) -> _Line | None:
+    def _line(self, opening: Opening, now: float) -> _Line | None:
         key = opening.source, opening.target, opening.node
         line = self._lines.get(key)
         if line is None and (parsed := parse_address(opening.node)) is not None:
+            if len(self._lines) >= LINES_MAX or len(self._nodes) >= NODES_MAX:
+                self._forget_oldest()
             line = self._lines[key] = _Line(*key, self._resolve(*parsed))
+            self._nodes.setdefault(opening.node, _Node())
+        if line is not None:
+            line.used = self._nodes[line.node].used = now
         return line
-
-    def _memory(self, node: str) -> fallback.Memory:
-        return self._nodes.get(node) or fallback.Memory()
 
     def _carry(self, line: _Line, ask: _Ask) -> None:
         for tunnel in line.tunnels:
@@ -177,9 +193,10 @@ class Pool:
     def _try(self, line: _Line, in_background: bool) -> None:
         """One attempt: with the datagrams that we would like, then with the smallest."""
         if in_background:
-            self._nodes[line.node] = fallback.tried(self._memory(line.node))
+            node = self._nodes[line.node]
+            node.memory = fallback.tried(node.memory)
             line.memory = fallback.tried(line.memory)
-        size = DATAGRAM_BYTES_MIN if line.node in self._small else self._limits.datagram_bytes
+        size = DATAGRAM_BYTES_MIN if self._nodes[line.node].is_small else self._limits.datagram_bytes
         self._connect(line, size)
 
     def _connect(self, line: _Line, size: int) -> None:
@@ -215,13 +232,13 @@ class Pool:
         return tunnel
 
     def _failed(self, line: _Line, sentence: str, reason: Reason) -> None:
-        now, chance = monotonic(), random.random()
+        now, chance, node = monotonic(), random.random(), self._nodes[line.node]
         if reason is Reason.SILENCE:
-            self._nodes[line.node] = fallback.failed(self._memory(line.node), now, chance, sentence)
+            node.memory = fallback.failed(node.memory, now, chance, sentence)
         else:
             line.memory = fallback.failed(line.memory, now, chance, sentence)
-            if self._memory(line.node).trying:
-                self._nodes[line.node] = fallback.succeeded(self._memory(line.node))  # UDP at least passes
+            if node.memory.trying:
+                node.memory = fallback.succeeded(node.memory)  # UDP at least passes
         waiting, line.waiting = line.waiting, []
         for ask in waiting:
             self._by_hbone(ask, str(reason), sentence)
@@ -233,10 +250,11 @@ class Pool:
         self._drop_attempt(line)
         self._by_tunnel[tunnel] = line
         line.tunnels.append(tunnel)
+        node = self._nodes[line.node]
         if tunnel.connection.limits.datagram_bytes < self._limits.datagram_bytes:
-            self._small.add(line.node)
+            node.is_small = True
         self._counts["handshakes/client"] += 1
-        self._nodes[line.node] = fallback.succeeded(self._memory(line.node))
+        node.memory = fallback.succeeded(node.memory)
         line.memory = fallback.succeeded(line.memory)
         self._serve_waiting(line)
 
@@ -272,26 +290,34 @@ class Pool:
             self._counts[f"handshakes_failed/{_reason(reason)}"] += 1
             self._failed(line, f"{line.node} refused us", _reason(reason))
         elif reason == Reason.SILENCE:
-            now = monotonic()
-            lived = now - tunnel.established_at
-            self._nodes[line.node] = fallback.lost(self._memory(line.node), now, lived, random.random())
-        self._tidy(line)
-
-    def _tidy(self, line: _Line) -> None:
-        if not line.tunnels and not line.waiting and line.trying is None and line.memory == fallback.Memory():
-            self._lines.pop((line.source, line.target, line.node), None)
+            now, node = monotonic(), self._nodes[line.node]
+            node.memory = fallback.lost(node.memory, now, now - tunnel.established_at, random.random())
 
     # --- from time to time
 
     def tend(self) -> None:
         """Pings and rest: to be called each second."""
         now = monotonic()
+        self._forget(now - FORGET_SECONDS)
         for line in list(self._lines.values()):
             for tunnel in list(line.tunnels):
                 if not tunnel.streams and (tunnel.leaving or now - tunnel.quiet_since > QUIET_SECONDS):
                     tunnel.close()
                 else:
                     tunnel.keep_alive(PING_SECONDS)
+
+    def _forget(self, before: float) -> None:
+        """What stands stays; a tunnel to a node that is gone ends by silence."""
+        self._lines = {key: line for key, line in self._lines.items() if not line.is_empty or line.used > before}
+        needed = {line.node for line in self._lines.values()}
+        self._nodes = {name: node for name, node in self._nodes.items() if name in needed or node.used > before}
+
+    def _forget_oldest(self) -> None:
+        """The older half of those where nothing stands."""
+        self._counts["forgotten/full"] += 1
+        ages = sorted(line.used for line in self._lines.values() if line.is_empty)
+        if ages:
+            self._forget(ages[len(ages) // 2])
 
     def ways(self) -> tuple[NodeWay, ...]:
         now = monotonic()
@@ -302,7 +328,7 @@ class Pool:
                 reason=memory.reason,
                 seconds=max(0.0, memory.until - now) if not memory.usable else 0.0,
             )
-            for node, memory in sorted(self._nodes.items())
+            for node, memory in sorted((name, each.memory) for name, each in self._nodes.items())
         )
 
 

@@ -177,9 +177,12 @@ def test_the_other_nodes_lists_are_named_and_one_that_is_missing_has_its_sentenc
     peers = (
         PeerStatus(node="n2", workloads=3),
         PeerStatus(node="n3", transport=Transport.QUIC, workloads=1, missing_seconds=5.0, problem="it is gone"),
+        PeerStatus(node="n4", transport=Transport.QUIC, workloads=2, used=Transport.QUIC),
+        PeerStatus(node="n5", transport=Transport.QUIC, workloads=4, detour="192.0.2.5:15008 did not answer over UDP"),
     )
     assert squeezed(nodes_screen(NodesDocument(mode="auto", peers=peers))).endswith(
-        "NODE TRANSPORT IN THE MESH LIST DETAIL\nn2 hbone 3 there\nn3 quic 1 missing it is gone"
+        "NODE TRANSPORT IN THE MESH LIST DETAIL\nn2 hbone 3 there\nn3 hbone (asks for quic) 1 missing it is gone\n"
+        "n4 quic 2 there\nn5 hbone (asks for quic) 4 there 192.0.2.5:15008 did not answer over UDP"
     )
     assert "it is gone" in printed(screen(document(peers=peers)))
 

@@ -1,6 +1,6 @@
 """Who is reached by tunnel, and as whom."""
 
-from mesh.control import Peer, compile_peers
+from mesh.control import Peer, compile_peers, quic_nodes
 from mesh.model import Host, Mtls, Transport
 from tests.kit.builders import mesh_node, pod, snapshot, workload
 
@@ -40,3 +40,4 @@ def test_quic_needs_the_address_of_the_node_and_is_hbone_where_nobody_knows_it()
         hosts = (Host(name="n1", addresses=addresses), Host(name="n2", addresses=("192.0.2.2",)))
         found = compile_peers(snapshot(nodes=nodes, hosts=hosts), {}, "x")["uid-web"]
         assert (found.transport, found.node) == (transport, node)
+        assert quic_nodes(snapshot(nodes=nodes, hosts=hosts)) == ({"n1": node} if node else {})

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mesh.identity.issue import Issuer, make_leaf, make_root, new_key
-from mesh.identity.peer import Unproven, prove
+from mesh.identity.peer import Unproven, is_denied, prove
 from tests.kit.pki import DAY, Authority, Certificate
 
 DOMAIN = "cluster.local"
@@ -118,6 +118,14 @@ def test_the_denied_are_denied_by_id_and_by_number() -> None:
     assert why(web.chain, denied=[WEB]) == "denied"
     assert why(web.chain, denied=[web.serial]) == "denied"
     assert proven(web.chain, denied=[AUTHORITY.issue(WEB).serial]) == WEB
+
+
+def test_who_was_proven_can_be_denied_later_whatever_became_of_his_certificate() -> None:
+    ended = AUTHORITY.issue(WEB, ends=-DAY)
+    assert why(ended.chain, denied=[WEB]) == "expired", "a handshake has another reason"
+    assert is_denied(WEB, ended.chain, [WEB])
+    assert is_denied(WEB, ended.chain, [ended.serial])
+    assert not is_denied(WEB, ended.chain, ["spiffe://cluster.local/ns/shop/sa/other"])
 
 
 def test_the_clock_is_the_callers() -> None:

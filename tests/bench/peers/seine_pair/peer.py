@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
 
 class SeinePair(Peer):
     modes = frozenset({Mode.HTTP, Mode.MIXED, Mode.MANY})
+    settings = DEFAULTS
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
@@ -40,7 +41,7 @@ class SeinePair(Peer):
                 node,
                 workers=place.threads,
                 publish=manifests.directory / f"meshnode-{node.name}.yaml",
-                **DEFAULTS,
+                **self.settings,
             )
             for node in (place.client.node, place.server.node)
         )
@@ -68,12 +69,16 @@ class SeinePair(Peer):
 
     def carried(self) -> int:
         """HTTP requests of several connections share one beyond the near end, so far there are fewer connections."""
-        if not any(worker["counters"].get("hbone_streams") for worker in self.far.status()["workers"]):
-            return 0  # whatever got there did not go by tunnel
+        if not self.is_tunnelled():
+            return 0
         if self.place.mode is Mode.MIXED:
             return self._counted(self.near, "seine_connections_total", "outbound")
         ends = ((self.near, "outbound"), (self.far, "inbound"))
         return min(self._counted(mesh, "seine_requests_total", direction) for mesh, direction in ends)
+
+    def is_tunnelled(self) -> bool:
+        """False: whatever got there went by no tunnel, or by another one."""
+        return any(worker["counters"].get("hbone_streams") for worker in self.far.status()["workers"])
 
     def _counted(self, mesh: Mesh, name: str, direction: str) -> int:
         return int(mesh.metrics().value(name, direction=direction, source_workload=self.place.client.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from time import process_time
 
 import pytest
 from aioquic.buffer import encode_uint_var
@@ -145,6 +146,32 @@ def test_one_stream_with_much_to_send_does_not_keep_others_waiting() -> None:
     assert 0 < len(came[bulk]) < 100_000
 
 
+def test_on_a_way_that_loses_small_frames_leave_twice_and_bulk_does_not() -> None:
+    """After the first losses taught it; who is lost once is not missed."""
+    pair = connected()
+    chance = random.Random(5)
+    pair.lose = lambda data: chance.random() < 0.1
+    for _ in range(100):
+        opened(pair, b"lesson", True)
+        pair.run(0.02)
+        for stream in pair.received(pair.server):
+            pair.server.send_stream_data(stream, b"", True)
+            pair.server.take(stream, 6, 0, pair.now)
+        pair.received(pair.client)
+    assert pair.client._recovery.control.is_lossy_with_room
+    pair.lose = lambda data: False
+    pair.run(0.5)
+    stream = opened(pair)
+    pair.client.datagrams_to_send(pair.now)  # and it is lost
+    pair.run(0.015, step=0.005)
+    assert pair.received(pair.server) == {stream: b"x"}, "long before anybody could know that it was lost"
+    bulk = opened(pair, bytes(100_000))
+    before = pair.client._packet_number
+    pair.run(1.0)
+    assert len(pair.received(pair.server)[bulk]) == 100_000
+    assert pair.client._packet_number - before < 1.3 * 100_000 / LIMITS.datagram_bytes
+
+
 # --- flow control
 
 
@@ -258,6 +285,38 @@ def test_a_flood_ends_the_connection_for_its_reason(flood: str) -> None:
             break
     assert ended is not None
     assert pair.server.abuse == kind
+
+
+def test_retiring_our_connection_ids_one_after_the_other_ends_the_connection() -> None:
+    """Each that is given up costs us a new one."""
+    pair = connected()
+    for _ in range(1000):
+        known = [each.sequence_number for each in pair.server._host_cids]
+        Frames(pair).send(b"\x19" + encode_uint_var(known[-1]))
+        pair.server.datagrams_to_send(pair.now)
+        if pair.ended(pair.server):
+            break
+    assert pair.server.abuse == "connection_id"
+    assert len(pair.server._host_cids) <= 8
+
+
+def test_acknowledgements_of_many_ranges_cost_little_and_do_no_harm() -> None:
+    pair = connected()
+    stream = opened(pair, b"x")
+    pair.run()
+    pair.received(pair.server)
+    pair.server.send_stream_data(stream, bytes(50_000))
+    pair.turn()
+    ranges = 400
+    sparse = b"\x02" + encode_uint_var(2 * ranges) + b"\x00" + encode_uint_var(ranges) + b"\x00" + b"\x00\x00" * ranges
+    begin = process_time()
+    for _ in range(200):
+        Frames(pair).send(sparse)
+    assert process_time() - begin < 2.0, "of nothing but bisections"
+    assert pair.ended(pair.server) is None
+    again = opened(pair, b"works")
+    pair.run()
+    assert pair.received(pair.server) == {again: b"works"}
 
 
 def test_too_many_connection_ids_at_once_end_the_connection() -> None:
