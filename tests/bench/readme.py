@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import bars
+from tests.bench.quic import LOSS_PERCENT, RATE, ROUND_TRIP_MS
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -27,14 +28,19 @@ BARS = {
     "scale": bars.SCALE,
 }
 PEERS = ("envoy", "haproxy", "nginx")
-# bench -> columns: name in the results, heading, format
-FIGURES = {
+# bench -> columns: name in the results, heading, format, how many of its units make one of the heading's
+FIGURES: dict[str, tuple[tuple[str, str, str, float], ...]] = {
     "http1": (
-        ("rps", "requests/s", "{:,.0f}"),
-        ("process_us", "CPU of the proxy, us per request", "{:.1f}"),
-        ("p50_us", "p50 us, saturated", "{:,.0f}"),
-        ("fixed_p50_us", "p50 us, fixed rate", "{:,.0f}"),
-        ("fixed_p99_us", "p99 us, fixed rate", "{:,.0f}"),
+        ("rps", "requests/s", "{:,.0f}", 1),
+        ("process_us", "CPU of the proxy, us per request", "{:.1f}", 1),
+        ("p50_us", "p50 us, saturated", "{:,.0f}", 1),
+        ("fixed_p50_us", "p50 us, fixed rate", "{:,.0f}", 1),
+        ("fixed_p99_us", "p99 us, fixed rate", "{:,.0f}", 1),
+    ),
+    "quic": (
+        *((f"loss{lost}_p50_us", f"p50 ms, {lost} % lost", "{:.0f}", 1e3) for lost in LOSS_PERCENT),
+        *((f"loss{lost}_p99_us", f"p99 ms, {lost} %", "{:.0f}", 1e3) for lost in LOSS_PERCENT),
+        ("loss3_process_us", "CPU of both ends, us per request, 3 %", "{:.0f}", 1),
     ),
 }
 NAMES = {
@@ -45,16 +51,18 @@ NAMES = {
     "envoy": "Envoy behind REDIRECT",
     "haproxy": "HAProxy, explicit",
     "nginx": "nginx, explicit",
+    "seine_pair": "**Seine**, HBONE",
+    "seine_quic": "**Seine**, QUIC",
 }
 
 
 def figures(found: dict[str, Any]) -> list[str]:
     """One row per peer."""
     columns = FIGURES[found["bench"]]
-    lines = ["| | " + " | ".join(heading for _, heading, _ in columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    lines = ["| | " + " | ".join(heading for _, heading, *_ in columns) + " |", "| --- |" + " ---: |" * len(columns)]
     for peer in (name for name in NAMES if name in found["peers"]):
         sample = found["peers"][peer]
-        cells = (form.format(sample[name]) if name in sample else "-" for name, _, form in columns)
+        cells = (form.format(sample[name] / unit) if name in sample else "-" for name, _, form, unit in columns)
         lines.append(f"| {NAMES.get(peer, peer)} | " + " | ".join(cells) + " |")
     return lines
 
@@ -84,6 +92,16 @@ def facts(found: dict[str, Any]) -> str:
     )
 
 
+def distance(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    rounds = len(found["rounds"]) if isinstance(found["rounds"], list) else found["rounds"]
+    return (
+        f"{RATE:.0f} small requests/s to a node {ROUND_TRIP_MS:.0f} ms of round trip away, packets lost by chance; "
+        f"TCP is the kernel's `{machine['tcp']}`; {machine['date']}, medians of {rounds} interleaved rounds "
+        "(`./dev bench quic`):"
+    )
+
+
 def _number(text: str) -> str:
     """The version's own number in what a program says of itself."""
     match = re.search(r"\b\d+\.\d+\.\d+\b", text)
@@ -92,9 +110,10 @@ def _number(text: str) -> str:
 
 def section(documents: list[dict[str, Any]]) -> str:
     http1 = next(found for found in documents if found["bench"] == "http1")
-    return "\n".join(
-        [facts(http1), "", *figures(http1), "", "And against what we set out to reach:", "", *verdicts(documents)]
-    )
+    lines = [facts(http1), "", *figures(http1), "", "And against what we set out to reach:", "", *verdicts(documents)]
+    for quic in (found for found in documents if found["bench"] == "quic"):
+        lines += ["", distance(quic), "", *figures(quic)]
+    return "\n".join(lines)
 
 
 def main() -> None:

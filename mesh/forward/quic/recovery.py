@@ -1,7 +1,9 @@
 """What of aioquic's recovery is ours: packets leave at the rate that `congestion` finds, and losses are told.
 
-Detection of losses and probes stay aioquic's (RFC 9002 section 6). It takes the place of what the connection has made
-for itself, hence the pinned release.
+Detection of losses and probes stay aioquic's (RFC 9002 section 6), but that a probe carries what two packets had, since
+a frame may be on its way twice (see `repeats`), and that probes go on at a bounded pace: doubled without an end, they
+leave a way that loses a quarter standing for minutes (seen). It takes the place of what the connection has made for
+itself, hence the pinned release.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from mesh.forward.quic.congestion import Control
 
 BURST_PACKETS_MIN = 10  # RFC 9002 7.2: the initial window
 BURST_PACKETS_MAX = 64  # one system call's (see datagrams)
+PROBE_SECONDS_MAX = 1.0  # between probes, however many were lost: within the idle timeout a dozen more may get through
 
 
 class Pacer(QuicPacketPacer):
@@ -63,6 +66,19 @@ class Recovery(QuicPacketRecovery):
         super().on_ack_received(ack_rangeset=ack_rangeset, ack_delay=ack_delay, now=now, space=space)
         self.control.acknowledged(now)
         self._pacer.update_rate(self.control.congestion_window, self._rtt_smoothed)
+
+    def on_loss_detection_timeout(self, *, now: float) -> None:
+        super().on_loss_detection_timeout(now=now)
+        while self._pto_count and self.get_probe_timeout() * 2**self._pto_count > PROBE_SECONDS_MAX:
+            self._pto_count -= 1
+
+    def reschedule_data(self, *, now: float, speed_up_handshake: bool = False) -> None:
+        super().reschedule_data(now=now, speed_up_handshake=speed_up_handshake)
+        if self.handshake_confirmed and not speed_up_handshake:
+            space = self.spaces[-1]
+            second = next((packet for packet in space.sent_packets.values() if packet.is_ack_eliciting), None)
+            if second is not None:
+                self._on_packets_lost(congestion_event=False, now=now, packets=[second], space=space)
 
     def _on_packets_lost(
         self,

@@ -107,6 +107,33 @@ def test_on_a_way_that_loses_every_stream_arrives_whole_and_in_order(seed: int, 
     assert heard == said
 
 
+def test_after_a_silence_of_any_length_the_way_is_tried_every_second() -> None:
+    """Probes that back off without an end would find a way that is there again only after as long once more."""
+    pair = connected(replace(LIMITS, idle_seconds=600.0))
+    pair.lose = lambda data: True
+    stream = opened(pair, b"through")
+    pair.run(20.0)
+    pair.lose = lambda data: False
+    pair.run(1.2)
+    assert pair.received(pair.server) == {stream: b"through"}
+
+
+def test_a_probe_carries_a_frame_that_was_lost_in_both_its_copies() -> None:
+    pair = connected()
+    control = pair.client._recovery.control
+    control._loss_share = 0.1
+    pair.client.send_ping(0)
+    pair.run(0.1)
+    assert control.is_lossy_with_room
+    pair.lose = lambda data: True
+    stream = opened(pair, b"twice lost")
+    pair.run(0.01)
+    assert pair.client._packet_number
+    pair.lose = lambda data: False
+    pair.run(0.12)
+    assert pair.received(pair.server) == {stream: b"twice lost"}
+
+
 def test_more_requests_than_at_a_time_follow_one_after_the_other() -> None:
     pair = connected(SMALL)
     for _ in range(3):
