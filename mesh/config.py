@@ -98,7 +98,7 @@ class ApiConfig:
     """Bounds of the API source."""
 
     settle_seconds: float = setting(
-        0.1, "s", "changes that come together count together: one in a large cluster takes 25 ms of a core", 0, 10
+        0.05, "s", "changes that come together count together: one in a large cluster takes 10 ms of a core", 0, 10
     )
     silence_seconds: float = setting(
         150.0, "s", "a living watch has a bookmark each minute; two may be late, then it is made anew", 1, 3600
