@@ -17,11 +17,12 @@ import msgspec
 from mesh.capture import PODS_MAX, Kernel, KernelError
 from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig, Switch
-from mesh.control import DestinationCompiler, PlanCompiler, compile_peers, compile_policies, compile_sources
+from mesh.control import DestinationCompiler, Peer, PlanCompiler, compile_peers, compile_policies, compile_sources
 from mesh.control.baggage import describe
+from mesh.control.memo import Memo
 from mesh.forward.fleet import Fleet, ServedPod
 from mesh.forward.messages import AddPod
-from mesh.model import Destination, Direction, Pod, Snapshot
+from mesh.model import Destination, Direction, Pod, Snapshot, Source
 from mesh.node import netns
 
 log = logging.getLogger("seine.agent")
@@ -50,6 +51,8 @@ class Enrolment:
         self._certified = certified
         self._lock = asyncio.Lock()
         self._plans, self._destinations = PlanCompiler(), DestinationCompiler()
+        self._peers: Memo[dict[str, Peer]] = Memo()
+        self._sources: Memo[dict[str, Source]] = Memo()
         self.members: dict[str, Member] = {}  # by workload uid
         self.problems: dict[str, str] = {}  # uid -> why a pod that should be in is not
         self._told: dict[str, str] = {}  # the same problem is logged once, not at every look
@@ -159,11 +162,15 @@ class Enrolment:
     def _compile(self, snapshot: Snapshot) -> None:
         slots = {uid: member.slot for uid, member in self.members.items()}
         local_tunnel = self._config.local_tunnel is Switch.ENABLED
-        peers = compile_peers(snapshot, slots, self._config.trust_domain, local_tunnel)
         trust_domain, root = self._config.trust_domain, self._config.root_namespace
+        peers = self._peers.of(
+            (snapshot.nodes, snapshot.hosts, snapshot.pods, slots),
+            lambda: compile_peers(snapshot, slots, trust_domain, local_tunnel),
+        )
         self._fleet.set_policies(compile_policies(snapshot, slots, trust_domain, root))  # before anybody is led to them
         self._fleet.set_plans(self._plans.compile(snapshot, slots, peers))
-        self._fleet.set_sources(compile_sources(snapshot, peers))
+        whom = (snapshot.nodes, snapshot.workloads, peers)
+        self._fleet.set_sources(self._sources.of(whom, lambda: compile_sources(snapshot, peers)))
         self._lead(self._destinations.compile(snapshot, peers))
 
     def _lead(self, destinations: Mapping[tuple[str, int], Destination]) -> None:

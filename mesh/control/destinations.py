@@ -12,7 +12,7 @@ from itertools import chain
 
 from mesh.balance.ready import usable
 from mesh.config import CANARY_ADDRESSES, CANARY_PORT
-from mesh.control.memo import PerService, patched
+from mesh.control.memo import Memo, PerService, patched
 from mesh.control.peers import Peer
 from mesh.control.select import addressed, uid_of
 from mesh.model import Destination, Service, ServicePort, Snapshot, Workload
@@ -25,19 +25,20 @@ class DestinationCompiler:
 
     def __init__(self) -> None:
         self._of_services: PerService[list[tuple[Key, Destination]]] = PerService()
+        self._pods: Memo[dict[str, Workload]] = Memo()
         self._destinations: dict[Key, Destination] = {}
 
     def compile(self, snapshot: Snapshot, peers: Mapping[str, Peer]) -> dict[Key, Destination]:
         """{address, port} -> destination; port 0 means any port of a pod's address. The very same dict where nothing
-        changed."""
-        pods = addressed(snapshot)
+        changed. Nobody changes what is given or returned."""
+        pods = self._pods.of((snapshot.workloads, snapshot.nodes), lambda: addressed(snapshot))
 
         def of(service: Service) -> list[tuple[Key, Destination]]:
             return [
                 ((vip, port.port), _of_vip(vip, port, pods, peers)) for vip in service.vips for port in service.ports
             ]
 
-        around = (snapshot.workloads, snapshot.nodes, dict(peers))
+        around = (snapshot.workloads, snapshot.nodes, peers)
         made = self._of_services.of(snapshot.services, around, of)
         changed = self._of_services.changed
         known = patched(self._destinations, changed) if changed is not None else None

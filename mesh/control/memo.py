@@ -20,6 +20,20 @@ V = TypeVar("V")
 Entries = Sequence[tuple[K, V]]
 
 
+class Memo(Generic[T]):
+    """One value, made again when one of its inputs changes. Those that are the same objects are compared in no time."""
+
+    def __init__(self) -> None:
+        self._inputs: tuple[object, ...] | None = None
+        self._made: list[T] = []
+
+    def of(self, inputs: tuple[object, ...], make: Callable[[], T]) -> T:
+        if inputs != self._inputs:
+            self._made = [make()]
+            self._inputs = inputs
+        return self._made[0]
+
+
 class PerService(Generic[T]):
     """`changed`: what the last call made anew and what that was before; None: anything may be different."""
 

@@ -14,12 +14,12 @@ break in an HTTP one.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from mesh.balance.ready import usable
-from mesh.control.memo import PerService, patched
+from mesh.control.memo import Memo, PerService, patched
 from mesh.control.peers import Peer
 from mesh.control.select import addressed, pod_of, uid_of
 from mesh.detect import declared
@@ -38,6 +38,7 @@ from mesh.model import (
 
 Key = tuple[str, int]
 Claim = tuple[int, Protocol]  # Service.id and what it declares
+Claims = dict[Key, tuple[Claim, ...]]  # one for each time that it is said
 DOMAIN = "svc.cluster.local"  # Kubernetes' own default; a name for people, nothing is resolved by it
 
 
@@ -46,23 +47,66 @@ class PlanCompiler:
 
     def __init__(self) -> None:
         self._of_services: PerService[_Share] = PerService()
+        self._around: Memo[_Around] = Memo()
         self._plans: dict[Key, Plan] = {}
+        self._claims: Claims = {}
+        self._vips: Collection[Key] = ()
 
     def compile(self, snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> dict[Key, Plan]:
         """`slots`: workload uid -> slot, for this node's enrolled pods. Every plan under its {address, port}; the very
-        same dict where nothing changed."""
-        compiler = _Compiler(snapshot, slots, peers)
-        around = (snapshot.workloads, snapshot.nodes, snapshot.pods, dict(slots), dict(peers))
-        shares = self._of_services.of(snapshot.services, around, compiler.share)
-        patched_plans = self._patched()
-        self._plans = compiler.run(shares) if patched_plans is None else patched_plans
-        return self._plans
-
-    def _patched(self) -> dict[Key, Plan] | None:
+        same dict where nothing changed. Nobody changes what is given or returned."""
+        inputs = (snapshot.workloads, snapshot.nodes, snapshot.pods, slots, peers)
+        around = self._around.of(inputs, lambda: _Around(snapshot, slots, peers))
+        shares = self._of_services.of(snapshot.services, inputs, around.share)
         changed = self._of_services.changed
-        if changed is None or any(before.claims != now.claims for before, now in changed):
-            return None
-        return patched(self._plans, ((before.plans, now.plans) for before, now in changed))
+        plans = (
+            None if changed is None else patched(self._plans, ((before.plans, now.plans) for before, now in changed))
+        )
+        if plans is None or changed is None:
+            plans = self._all(around, shares)
+        else:
+            plans = self._claimed(around, plans, [each for each in changed if each[0].claims != each[1].claims])
+        self._plans = plans
+        return plans
+
+    def _all(self, around: _Around, shares: Sequence[_Share]) -> dict[Key, Plan]:
+        found: dict[Key, Plan] = {}
+        for key, plan in chain.from_iterable(share.plans for share in shares):
+            found.setdefault(key, plan)  # of two Services that claim a VIP the first has it
+        self._vips, self._claims = frozenset(found), {}
+        for key, claim in chain.from_iterable(share.claims for share in shares):
+            self._claims[key] = (*self._claims.get(key, ()), claim)
+        for key in (*self._claims, *sorted(around.opaque - self._claims.keys())):
+            if key not in found:  # a VIP that is also a pod's address stays a VIP
+                found[key] = around.of_pod_port(key, self._claims.get(key, ()))
+        for address, workload in around.pods.items():
+            if (address, 0) not in found:
+                found[address, 0] = around.of_pod(address, 0, workload)
+        return found
+
+    def _claimed(
+        self, around: _Around, plans: dict[Key, Plan], changed: Iterable[tuple[_Share, _Share]]
+    ) -> dict[Key, Plan]:
+        """The same, but for ports of pods of which some Services say something else now."""
+        touched: dict[Key, None] = {}
+        for before, now in changed:
+            for key, claim in before.claims:
+                self._claims[key] = _without(self._claims[key], claim)
+            for key, claim in now.claims:
+                self._claims[key] = (*self._claims.get(key, ()), claim)
+            touched |= dict.fromkeys(key for key, _ in (*before.claims, *now.claims))
+        result = dict(plans) if touched else plans
+        for key in touched:
+            claims = self._claims[key]
+            if not claims:
+                del self._claims[key]
+            if key in self._vips:
+                continue
+            if claims or key in around.opaque:
+                result[key] = around.of_pod_port(key, claims)
+            else:
+                del result[key]
+        return result
 
 
 def compile_plans(snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> dict[Key, Plan]:
@@ -81,30 +125,24 @@ class _Share(NamedTuple):
     claims: list[tuple[Key, Claim]]  # what it says of ports of known pods
 
 
-class _Compiler:
+def _without(claims: tuple[Claim, ...], one: Claim) -> tuple[Claim, ...]:
+    at = claims.index(one)
+    return claims[:at] + claims[at + 1 :]
+
+
+class _Around:
+    """What a plan depends on beside its Service, and how it does."""
+
     def __init__(self, snapshot: Snapshot, slots: Mapping[str, int], peers: Mapping[str, Peer]) -> None:
         self._slots, self._peers = slots, peers
-        self._pods = addressed(snapshot)
-        self._opaque = {
+        self.pods = addressed(snapshot)
+        self.opaque = {
             (address, port)
             for pod in snapshot.pods
             for address in pod.workload.addresses
             for port in pod.opaque_ports
-            if self._pods.get(address) == pod.workload
+            if self.pods.get(address) == pod.workload
         }
-
-    def run(self, shares: Sequence[_Share]) -> dict[Key, Plan]:
-        found: dict[Key, Plan] = {}
-        for share in shares:
-            for key, plan in share.plans:
-                found.setdefault(key, plan)  # of two Services that claim a VIP the first has it
-        for key, claims in self._claims(shares).items():
-            if key not in found:  # a VIP that is also a pod's address stays a VIP
-                found[key] = self._of_pod_port(key, claims)
-        for address, workload in self._pods.items():
-            if (address, 0) not in found:
-                found[address, 0] = self._of_pod(address, 0, workload)
-        return found
 
     def share(self, service: Service) -> _Share:
         plans = [((vip, port.port), self._of_vip(vip, service, port)) for vip in service.vips for port in service.ports]
@@ -112,13 +150,13 @@ class _Compiler:
             ((each.address, each.port), (service.id, protocol_of(port)))
             for port in service.ports
             for each in port.endpoints
-            if pod_of(each, self._pods) is not None
+            if pod_of(each, self.pods) is not None
         ]
         return _Share(plans, claims)
 
     def _of_vip(self, vip: str, service: Service, port: ServicePort) -> Plan:
         chosen = usable(port.endpoints, vip)
-        opaque = any((each.address, each.port) in self._opaque for each in chosen)
+        opaque = any((each.address, each.port) in self.opaque for each in chosen)
         return Plan(
             address=vip,
             port=port.port,
@@ -130,7 +168,7 @@ class _Compiler:
         )
 
     def _endpoint(self, endpoint: Endpoint) -> PlanEndpoint:
-        uid, here = uid_of(endpoint, self._pods), pod_of(endpoint, self._pods) is not None
+        uid, here = uid_of(endpoint, self.pods), pod_of(endpoint, self.pods) is not None
         identity, transport, node = self._peer(uid)
         return PlanEndpoint(
             id=stable_id("workload", uid) if uid else stable_id("address", endpoint.address),
@@ -147,28 +185,20 @@ class _Compiler:
         """With an empty identity for who is none."""
         return self._peers.get(uid, Peer("", Transport.HBONE))
 
-    def _claims(self, shares: Iterable[_Share]) -> dict[Key, set[Claim]]:
-        """Which Services say what about a port of a known pod; no entry for ports nobody speaks of."""
-        claims: dict[Key, set[Claim]] = defaultdict(set)
-        for share in shares:
-            for key, claim in share.claims:
-                claims[key].add(claim)
-        for key in sorted(self._opaque):
-            claims.setdefault(key, set())
-        return claims
-
-    def _of_pod_port(self, key: Key, claims: set[Claim]) -> Plan:
-        services = {service for service, _ in claims}
-        protocols = {protocol for _, protocol in claims}
+    def of_pod_port(self, key: Key, claims: Iterable[Claim]) -> Plan:
+        """`claims`: which Services say what about it."""
+        said = set(claims)
+        services = {service for service, _ in said}
+        protocols = {protocol for _, protocol in said}
         protocol = protocols.pop() if len(protocols) == 1 else Protocol.DETECT
-        return self._of_pod(
+        return self.of_pod(
             *key,
-            self._pods[key[0]],
+            self.pods[key[0]],
             service=services.pop() if len(services) == 1 else 0,
-            protocol=Protocol.OPAQUE if key in self._opaque else protocol,
+            protocol=Protocol.OPAQUE if key in self.opaque else protocol,
         )
 
-    def _of_pod(
+    def of_pod(
         self, address: str, port: int, workload: Workload, service: int = 0, protocol: Protocol = Protocol.DETECT
     ) -> Plan:
         slot = self._slots.get(workload.uid, -1)

@@ -79,7 +79,7 @@ class Fleet:
         self.pods: dict[int, ServedPod] = {}
         self.plans: Mapping[PlanKey, Plan] = {}
         self.policies: dict[int, Authorization] = {}  # by slot
-        self.sources: dict[str, Source] = {}  # by address
+        self.sources: Mapping[str, Source] = {}  # by address
         self.trust: say.SetTrust | None = None
         self.identities: dict[str, say.Identity] = {}  # by name
         self.inherited: dict[int, tuple[int, list[int]]] = {}  # slot -> netns cookie, listeners of living workers
@@ -127,7 +127,7 @@ class Fleet:
 
     def set_sources(self, sources: Mapping[str, Source]) -> None:
         changed, gone = difference(self.sources, sources)
-        self.sources = dict(sources)
+        self.sources = sources
         if changed or gone:
             known = tuple((address, *sources[address]) for address in changed)
             self._tell(say.SetSources(known=known, gone=tuple(gone)))

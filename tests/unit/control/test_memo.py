@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from mesh.control import DestinationCompiler, PlanCompiler, compile_destinations, compile_peers, compile_plans
-from mesh.control.memo import PerService, patched
+from mesh.control.memo import Memo, PerService, patched
 from mesh.model import Service, Snapshot
 from tests.kit.builders import endpoint, mesh_node, pod, service, snapshot, workload
 
@@ -19,6 +19,14 @@ def shop(number: int, *addresses: str) -> Service:
     return service(f"s{number}", 80, *(endpoint(each) for each in addresses), vip=f"10.96.0.{number + 1}")
 
 
+def put(services: list[Service], made: Service) -> list[Service]:
+    """In its former place, or as the last."""
+    names = [each.name for each in services]
+    if made.name not in names:
+        return [*services, made]
+    return [made if each.name == made.name else each for each in services]
+
+
 def changed(before: Snapshot, chance: random.Random) -> Snapshot:
     """Another snapshot; what did not change stays the same object, as with a source."""
     services = list(before.services)
@@ -26,19 +34,22 @@ def changed(before: Snapshot, chance: random.Random) -> Snapshot:
     some = [f"10.0.0.{number}" for number in chance.sample(range(1, 9), 3)]
     match chance.randrange(6):
         case 0:
-            pods = tuple(pod(f"p{each}", each, opaque_ports=frozenset({8080})) for each in some[:2])
+            opaque = frozenset({8080} if chance.random() < 0.5 else ())
+            pods = tuple(pod(f"p{each}", each, opaque_ports=opaque) for each in some[:2])
         case 1:
             nodes = (mesh_node("n2", *(workload(f"w{each}", each) for each in some[2:])),)
         case 2 if services:
             del services[chance.randrange(len(services))]
         case _:
             made = shop(chance.randrange(5), *some[: chance.randrange(4)])
-            services = [each for each in services if each.name != made.name] + [made]
+            if chance.random() < 0.2:  # the VIP of another, or a pod's address
+                made = structs.replace(made, vips=(chance.choice(["10.96.0.1", some[0]]),))
+            services = put(services, made)
     known = tuple(each.workload for each in pods)
     return structs.replace(before, services=tuple(services), pods=pods, workloads=known, nodes=nodes)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_a_compiler_with_a_memory_says_what_one_without_says(seed: int) -> None:
     chance = random.Random(seed)
     plans, destinations, now = PlanCompiler(), DestinationCompiler(), snapshot()
@@ -93,3 +104,10 @@ def test_a_patch_replaces_what_is_a_service_s_own() -> None:
     assert patched(found, [([("y", object())], [("y", new)])]) == found, "another Service had it first"
     assert patched(found, [([("x", a)], [("z", new)])]) is None
     assert found == {"x": a, "y": b}
+
+
+def test_a_memo_makes_again_what_has_another_input() -> None:
+    memo: Memo[object] = Memo()
+    first = memo.of((1, "a"), object)
+    assert memo.of((1, "a"), object) is first
+    assert memo.of((2, "a"), object) is not first
