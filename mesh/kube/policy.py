@@ -38,7 +38,7 @@ UNHONOURED = "not supported, and without it the policy would mean something else
 # The forms of values, one * at most, at the beginning or at the end. Regular expressions without lookahead, because API
 # servers have none (RE2): deploy/crds/ has the very same.
 PORT = "^([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
-PRINCIPAL = r"^(\*|\*?[A-Za-z0-9._/-]+|[A-Za-z0-9._/-]+\*)$"
+PRINCIPAL = r"^(\*|\*[A-Za-z0-9._/-]+|[A-Za-z0-9._/-]+\*|[A-Za-z0-9._-]+/ns/[a-z0-9-]+/sa/[a-z0-9.-]+)$"
 NAMESPACE = r"^(\*|\*?[a-z0-9-]+|[a-z0-9-]+\*)$"
 HOST = r"^(\*|\*?[A-Za-z0-9._-]+|[A-Za-z0-9._-]+\*|\[[0-9A-Fa-f:.]+\])$"
 METHOD = r"^(\*|\*?[A-Z0-9_-]+|[A-Z0-9_-]+\*)$"

@@ -268,7 +268,7 @@ def test_seine_authz_says_what_curl_sees(town):
 
 def test_seine_authz_knows_what_is_decided_before_any_policy_is_asked(town):
     """By strict, and by ports that are left alone: said and seen."""
-    town.manifests.policy("nobody", allow("nobody"))
+    town.manifests.policy("nobody", allow("cluster.local/ns/default/sa/nobody"))
     strict = {"seine.dev/mtls": "strict", "config.seine.dev/skip-inbound-ports": "7000"}
     town.manifests.pod(town.server, service_account="server", labels={"tier": "back"}, annotations=strict)
     try:

@@ -75,7 +75,7 @@ def test_a_spec_is_accepted_or_refused_by_both(case: dict[str, Any]) -> None:
     ("spec", "most"),
     [
         (lambda n: {"rules": [{}] * n}, policy.RULES_MAX),
-        (lambda n: {"rules": [{"from": [{"source": {"principals": ["a"]}}] * n}]}, policy.ALTERNATIVES_MAX),
+        (lambda n: {"rules": [{"from": [{"source": {"principals": ["a/ns/b/sa/c"]}}] * n}]}, policy.ALTERNATIVES_MAX),
         (lambda n: {"rules": [{"to": [{"operation": {"ports": ["1"]}}] * n}]}, policy.ALTERNATIVES_MAX),
         (lambda n: {"rules": [{"to": [{"operation": {"ports": ["1"] * n}}]}]}, policy.VALUES_MAX),
         (lambda n: {"rules": [{"to": [{"operation": {"paths": ["/" + "a" * (n - 1)]}}]}]}, policy.TEXT_MAX),
