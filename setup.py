@@ -1,4 +1,4 @@
-"""The two C extensions; bpf/ and the CRDs inside an installed package. Everything else stands in pyproject.toml."""
+"""The three C extensions; bpf/ and the CRDs inside an installed package. Everything else stands in pyproject.toml."""
 
 from pathlib import Path
 from shutil import copytree
@@ -15,4 +15,7 @@ class BuildWithFiles(build_py):
                 copytree(folder, Path(self.build_lib, "mesh", name), dirs_exist_ok=True)
 
 
-setup(cffi_modules=["cext/build_bpf.py:ffi", "cext/build_engine.py:ffi"], cmdclass={"build_py": BuildWithFiles})
+setup(
+    cffi_modules=["cext/build_bpf.py:ffi", "cext/build_engine.py:ffi", "cext/build_engine.py:signer_ffi"],
+    cmdclass={"build_py": BuildWithFiles},
+)

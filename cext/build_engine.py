@@ -1,7 +1,8 @@
-"""Builds `mesh.forward._engine`: the engine in C behind cffi's API mode, which releases the GIL around each call.
+"""Builds `mesh.forward._engine`, the engine in C behind cffi's API mode, which releases the GIL around each call, and
+`mesh.forward.signing._signer`, the process with the node's private keys and the words that it understands.
 
-The declarations are engine.h itself, read once by the compiler and once by cffi, so that nothing is written twice.
-`python cext/build_engine.py` builds in place; setup.py names `ffi` for installations.
+The declarations are the headers themselves, read once by the compiler and once by cffi, so that nothing is written
+twice. `python cext/build_engine.py` builds in place; setup.py names `ffi` and `signer_ffi` for installations.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ SOURCES = (
         "tls",
         "peer",
         "credential",
-        "signer",
+        "provider",
+        "signatures",
         "tunnel",
         "tunnel_io",
         "reach",
@@ -35,6 +37,7 @@ SOURCES = (
     *("http1", "http1_field", "http1_names", "http1_target", "http1_omit", "http1_chunked"),
 )
 # A compiler newer than ours may warn of more: no reason not to build for users. The tests build with -Werror.
+SIGNER_SOURCES = ("signer",)
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-fvisibility=hidden")
 
 
@@ -44,20 +47,27 @@ def declarations(header: Path) -> str:
     return "\n".join(line for line in lines if not line.startswith(("#if", "#endif", "#include", "#define SEINE_")))
 
 
-ffi = FFI()
-ffi.cdef(declarations(HERE / "authz.h") + declarations(HERE / "engine.h"))
-ffi.set_source(
-    "mesh.forward._engine",
-    '#include "engine.h"',
-    sources=[str((HERE / f"{name}.c").relative_to(ROOT)) for name in SOURCES],
-    depends=[str(path.relative_to(ROOT)) for path in sorted(HERE.glob("*.h"))],
-    include_dirs=["cext"],
-    libraries=["ssl", "crypto", "nghttp2", "m"],
-    extra_compile_args=list(FLAGS),
-)
+def extension(module: str, headers: tuple[str, ...], sources: tuple[str, ...], libraries: tuple[str, ...]) -> FFI:
+    made = FFI()
+    made.cdef("".join(declarations(HERE / name) for name in headers))
+    made.set_source(
+        module,
+        "".join(f'#include "{name}"\n' for name in headers),
+        sources=[str((HERE / f"{name}.c").relative_to(ROOT)) for name in sources],
+        depends=[str(path.relative_to(ROOT)) for path in sorted(HERE.glob("*.h"))],
+        include_dirs=["cext"],
+        libraries=list(libraries),
+        extra_compile_args=list(FLAGS),
+    )
+    return made
+
+
+ffi = extension("mesh.forward._engine", ("authz.h", "engine.h"), SOURCES, ("ssl", "crypto", "nghttp2", "m"))
+signer_ffi = extension("mesh.forward.signing._signer", ("signing.h", "signer.h"), SIGNER_SOURCES, ("crypto",))
 
 if __name__ == "__main__":
     import os
 
     os.chdir(ROOT)
-    ffi.compile(tmpdir=".", verbose=False)
+    for each in (ffi, signer_ffi):
+        each.compile(tmpdir=".", verbose=False)

@@ -41,7 +41,7 @@
 #define FLOW_TURNS 4        /* blocks moved for one event, before others get their turn */
 #define NS_PER_MS 1000000ull
 
-enum watch_kind { WATCH_TIMER, WATCH_KICK, WATCH_LISTENER, WATCH_CLIENT, WATCH_SERVER, WATCH_TUNNEL };
+enum watch_kind { WATCH_TIMER, WATCH_KICK, WATCH_LISTENER, WATCH_CLIENT, WATCH_SERVER, WATCH_TUNNEL, WATCH_SIGNER };
 
 /* A descriptor in the epoll; first member of what it belongs to. */
 struct watch {
@@ -295,8 +295,9 @@ struct engine {
     struct list credentials;
     struct trust *trust; /* NULL: not told yet */
     uint64_t trust_version; /* changes with trust or any credential */
-    struct list signatures;
-    uint64_t signature_jobs;
+    struct list signatures; /* wanted by handshakes */
+    struct watch signer;    /* whom they are asked of */
+    uint64_t signature_tickets;
     uint32_t carrier_jobs;
     uint64_t refusals_told_ns[TLS_REASON_COUNT];
     struct list streams_told; /* streams with something to tell their legs */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "signer.h"
+#include "provider.h"
 #include "tunnel.h"
 
 #define CERT_LIST_MAX 32768 /* bytes of a peer's chain: four certificates of ours, with room */
@@ -26,7 +26,7 @@ static STACK_OF(X509) *certificates_of(const uint8_t *der, uint32_t bytes)
     STACK_OF(X509) *found = sk_X509_new_null();
     const uint8_t *at = der, *end = der + bytes;
     while (found && at < end) {
-        X509 *one = X509_new_ex(signer_library(), TLS_PROPERTIES);
+        X509 *one = X509_new_ex(provider_library(), TLS_PROPERTIES);
         if (one && d2i_X509(&one, &at, end - at) && sk_X509_push(found, one))
             continue;
         X509_free(one);
@@ -52,7 +52,7 @@ static X509_STORE *store_of(const struct trust *trust)
 static bool install(SSL_CTX *context, const STACK_OF(X509) *chain, const struct trust *trust)
 {
     X509 *leaf = sk_X509_value(chain, 0);
-    EVP_PKEY *key = leaf ? signer_key(leaf) : NULL;
+    EVP_PKEY *key = leaf ? provider_key(leaf) : NULL;
     bool fine = key && SSL_CTX_use_certificate(context, leaf) == 1 && SSL_CTX_use_PrivateKey(context, key) == 1;
     for (int i = 1; fine && i < sk_X509_num(chain); i++)
         fine = SSL_CTX_add1_chain_cert(context, sk_X509_value(chain, i)) == 1;
@@ -65,7 +65,7 @@ static bool install(SSL_CTX *context, const STACK_OF(X509) *chain, const struct 
 
 static SSL_CTX *context_new(const struct credential *c, const STACK_OF(X509) *chain, const struct trust *trust, bool server)
 {
-    SSL_CTX *context = SSL_CTX_new_ex(signer_library(), TLS_PROPERTIES, server ? TLS_server_method() : TLS_client_method());
+    SSL_CTX *context = SSL_CTX_new_ex(provider_library(), TLS_PROPERTIES, server ? TLS_server_method() : TLS_client_method());
     if (!context)
         return NULL;
     SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);

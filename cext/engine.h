@@ -98,7 +98,6 @@ struct engine_pod {
 
 /* Events for Python. */
 #define ENGINE_NEED_PLAN 1    /* connection, slot, direction, address, port: answer by set_plan or no_plan */
-#define ENGINE_NEED_SIGNATURE 3 /* connection: a job for engine_to_sign; answer by engine_signed */
 #define ENGINE_TUNNEL_REFUSED 4 /* slot, direction, address, port, reason (engine_tls_reason): for a log, of each one a second */
 #define ENGINE_NEED_SOCKETS 2 /* slot, family (4 or 6), missing: answer by add_sockets, with none if there can be none */
 #define ENGINE_RULINGS 5      /* there is something to take from engine_rulings */
@@ -227,7 +226,7 @@ void engine_remove_plan(engine *, const uint8_t address[16], uint16_t port);
 void engine_no_plan(engine *, uint64_t connection);
 
 /* Who the pods of this node are to others: an identity's certificates as DER, leaf first, one after the other. Known:
- * renewed; connections go on. -EINVAL: not EC certificates. Its private key is asked for by NEED_SIGNATURE. */
+ * renewed; connections go on. -EINVAL: not EC certificates. Its private key is the signer's. */
 int engine_set_identity(engine *, const char *name, const uint8_t *chain, uint32_t bytes);
 void engine_remove_identity(engine *, const char *name);
 
@@ -236,10 +235,9 @@ void engine_remove_identity(engine *, const char *name);
 int engine_set_trust(engine *, const char *domain, const uint8_t *roots, uint32_t bytes, const char *const *denied,
                      uint32_t denied_count);
 
-/* What a handshake wants signed, and with whose key; borrowed until the next call. 0: it is over. */
-uint32_t engine_to_sign(const engine *, uint64_t job, const char **identity, const uint8_t **content);
-/* An ECDSA signature with SHA-256 as DER; 0 bytes: there is none. */
-void engine_signed(engine *, uint64_t job, const uint8_t *der, uint32_t length);
+/* A connected SOCK_SEQPACKET socket to the signer (signing.h), the engine's from here on, in place of the one before:
+ * what handshakes want signed is asked there. */
+int engine_set_signer(engine *, int fd);
 
 /* What a carrier (the QUIC process) needs to know of a connection that waits for one; texts are borrowed until the next
  * call. 0: it waits no more. */

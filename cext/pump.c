@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "credential.h"
+#include "signatures.h"
 #include "tunnel.h"
 
 #define HEARTBEAT_MAP_BYTES 4096
@@ -140,6 +141,7 @@ static void dispatch(struct engine *e, const struct epoll_event *event)
         if (watch->fd >= 0)
             listener_ready(e, container_of(watch, struct listener, watch));
         break;
+    case WATCH_SIGNER: signatures_event(e, event->events); break;
     case WATCH_TUNNEL: tunnel_event(e, container_of(watch, struct tunnel, watch), event->events); break;
     case WATCH_CLIENT: session_event(e, container_of(watch, struct leg, watch), event->events); break;
     case WATCH_SERVER: {
@@ -299,6 +301,7 @@ static bool start(struct engine *e, const struct engine_config *config, int stat
     e->now = clock_ns();
     wheel_init(&e->wheel, e->now);
     sessions_init(e);
+    signatures_init(e);
     list_init(&e->yielding);
     timer_init(&e->beat, beat);
     retire_init(e);
@@ -326,7 +329,7 @@ engine *engine_new(const struct engine_config *config, int stats_fd, int heartbe
     struct engine *e = calloc(1, sizeof *e);
     if (!e)
         return NULL;
-    e->epoll = e->timerfd = e->kick = -1;
+    e->epoll = e->timerfd = e->kick = e->signer.fd = -1;
     if (start(e, config, stats_fd, heartbeat_fd, worker))
         return e;
     int error = errno;
@@ -348,6 +351,7 @@ void engine_free(engine *e)
         sessions_free(e);
         pool_free(e);
         tunnels_free(e);
+        signatures_close(e);
         credentials_free(e);
         http_free(e);
         listeners_bury(e);

@@ -160,7 +160,6 @@ int tunnels_init(struct engine *e)
     list_init(&e->tunnels.again);
     list_init(&e->tunnels.dead);
     list_init(&e->tunnels.idle);
-    list_init(&e->signatures);
     list_init(&e->credentials);
     list_init(&e->streams_told);
     e->tunnels.reaches = calloc(BUCKETS, sizeof *e->tunnels.reaches);

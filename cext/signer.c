@@ -1,270 +1,427 @@
-/* Keys whose private half is elsewhere: an OpenSSL provider (provider(7)) with just EC key management, holding the
- * public half, and an ECDSA signature that asks the agent. It signs inside a paused job of the handshake
- * (SSL_MODE_ASYNC); outside of one it fails, since waiting would stop everybody.
- * Unqualified requests stay with OpenSSL's own provider: signer_library()'s users pass TLS_PROPERTIES. */
-#include <openssl/async.h>
-#include <openssl/core_dispatch.h>
-#include <openssl/core_names.h>
-#include <openssl/evp.h>
-#include <openssl/params.h>
-#include <openssl/provider.h>
-#include <stdlib.h>
-#include <string.h>
-
+/* The signer: keys, who asks, the agent, one epoll. The contract is in signer.h. */
 #include "signer.h"
 
-#define DER_MAX 72 /* an ECDSA P-256 signature */
+#include <errno.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
 
-/* ---- what is asked ---- */
+#include "list.h"
+#include "signing.h"
 
-struct signature *signature_ask(struct engine *e, struct tls *tls, struct name *identity, const uint8_t *content, size_t length)
-{
-    struct signature *s = calloc(1, sizeof *s);
-    if (!s)
-        return NULL;
-    s->tls = tls;
-    s->identity = identity;
-    s->job = ++e->signature_jobs;
-    s->length = (uint32_t)length;
-    memcpy(s->content, content, length);
-    list_push(&e->signatures, &s->all);
-    COUNT(e, tls_signatures);
-    event_push(e, &(struct engine_event){.kind = ENGINE_NEED_SIGNATURE, .connection = s->job});
-    return s;
-}
+#define SECURE_BYTES (1 << 18) /* some thousand private numbers of 32 bytes */
+#define SECURE_LEAST 32
+#define BUCKETS 256            /* by a key's first byte: its name is a hash */
+#define KEYS_MAX 4096          /* identities of a node, with room for those that come and go */
+#define CLIENTS_MAX 1024       /* workers and their successors */
+#define BATCH 32
+#define DESCRIPTORS_MAX 4      /* in one packet; one is expected */
 
-static struct signature *find(const struct engine *e, uint64_t job)
-{
-    for (struct list *at = e->signatures.next; at != &e->signatures; at = at->next)
-        if (container_of(at, struct signature, all)->job == job)
-            return container_of(at, struct signature, all);
-    return NULL;
-}
+struct key {
+    struct key *next; /* in its bucket */
+    EVP_PKEY *private;
+    EVP_PKEY_CTX *context; /* ready to sign */
+    uint8_t id[SIGNING_KEY_BYTES];
+    bool kept; /* told by the agent of now */
+};
 
-uint32_t engine_to_sign(const engine *e, uint64_t job, const char **identity, const uint8_t **content)
-{
-    const struct signature *s = find(e, job);
-    if (!s || s->done)
-        return 0;
-    *identity = s->identity->text;
-    *content = s->content;
-    return s->length;
-}
+struct client {
+    struct list all;
+    int fd; /* -1: gone, freed after the batch */
+    bool full; /* it has not taken `answer` yet, and is not read meanwhile */
+    struct signing_answer answer;
+};
 
-void engine_signed(engine *e, uint64_t job, const uint8_t *der, uint32_t length)
-{
-    struct signature *s = find(e, job);
-    if (!s || s->done)
-        return;
-    engine_begin(e);
-    s->done = true;
-    s->answer_length = length <= sizeof s->answer ? length : 0;
-    memcpy(s->answer, der, s->answer_length);
-    if (s->answer_length == 0)
-        COUNT(e, tls_signature_refused);
-    tls_signed(s->tls);
-    engine_finish(e);
-}
-
-void signature_free(struct signature *s)
-{
-    if (s)
-        list_remove(&s->all);
-    free(s);
-}
+struct signer {
+    int epoll, agent; /* -1: none */
+    bool outdated;
+    EVP_MD *sha256;
+    struct key *keys[BUCKETS];
+    struct list clients, gone;
+    struct signing_report report;
+};
 
 /* ---- keys ---- */
 
-struct key {
-    EVP_PKEY *public;
-    int refs;
-};
-
-static void *key_new(void *provider)
+int signer_lock_memory(void)
 {
-    (void)provider;
-    struct key *key = calloc(1, sizeof *key);
-    if (key)
-        key->refs = 1;
-    return key;
+    return CRYPTO_secure_malloc_init(SECURE_BYTES, SECURE_LEAST) == 1 ? 0 : -1;
 }
 
-static void key_free(void *self)
+static struct key **place_of(struct signer *s, const uint8_t id[SIGNING_KEY_BYTES])
 {
-    struct key *key = self;
-    if (!key || --key->refs > 0)
+    struct key **at = &s->keys[id[0]];
+    while (*at && memcmp((*at)->id, id, SIGNING_KEY_BYTES) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+static void key_free(struct key *key)
+{
+    if (!key)
         return;
-    EVP_PKEY_free(key->public);
+    EVP_PKEY_CTX_free(key->context);
+    EVP_PKEY_free(key->private);
     free(key);
 }
 
-static int key_has(const void *self, int selection)
+static void forget(struct signer *s, struct key **place)
 {
-    (void)selection; /* the private half too, as far as OpenSSL needs to know */
-    return self != NULL;
+    struct key *key = *place;
+    if (!key)
+        return;
+    *place = key->next;
+    key_free(key);
+    s->report.keys--;
 }
 
-static int key_match(const void *a, const void *b, int selection)
+static bool is_p256(const EVP_PKEY *key)
 {
-    (void)selection;
-    return EVP_PKEY_eq(((const struct key *)a)->public, ((const struct key *)b)->public) == 1;
+    char group[32] = "";
+    return EVP_PKEY_is_a(key, "EC") &&
+           EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof group, NULL) == 1 &&
+           strcmp(group, "prime256v1") == 0;
 }
 
-static int key_import(void *self, int selection, const OSSL_PARAM values[])
+static bool name_key(struct signer *s, struct key *key)
 {
-    struct key *key = self;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(signer_library(), "EC", "provider=default");
-    (void)selection;
-    int made = context && EVP_PKEY_fromdata_init(context) == 1 &&
-               EVP_PKEY_fromdata(context, &key->public, EVP_PKEY_PUBLIC_KEY, (OSSL_PARAM *)values) == 1;
-    EVP_PKEY_CTX_free(context);
-    return made;
+    uint8_t *der = NULL;
+    int length = i2d_PUBKEY(key->private, &der);
+    bool named = length > 0 && EVP_Digest(der, (size_t)length, key->id, NULL, s->sha256, NULL) == 1;
+    OPENSSL_free(der);
+    return named;
 }
 
-static const OSSL_PARAM *key_import_types(int selection)
+/* NULL: it is no private key of P-256. */
+static struct key *key_new(struct signer *s, const uint8_t *secret, size_t length)
 {
-    static const OSSL_PARAM types[] = {OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
-                                       OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, NULL, 0), OSSL_PARAM_END};
-    (void)selection;
-    return types;
+    struct key *key = calloc(1, sizeof *key);
+    if (!key)
+        return NULL;
+    key->private = d2i_AutoPrivateKey(NULL, &secret, (long)length);
+    key->context = key->private && is_p256(key->private) ? EVP_PKEY_CTX_new(key->private, NULL) : NULL;
+    if (key->context && EVP_PKEY_sign_init(key->context) == 1 && name_key(s, key))
+        return key;
+    key_free(key);
+    return NULL;
 }
 
-static int key_get(void *self, OSSL_PARAM values[])
+static bool add(struct signer *s, const uint8_t *secret, size_t length)
 {
-    return EVP_PKEY_get_params(((struct key *)self)->public, values);
-}
-
-static const OSSL_PARAM *key_gettable(void *provider)
-{
-    static const OSSL_PARAM values[] = {
-        OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL), OSSL_PARAM_int(OSSL_PKEY_PARAM_SECURITY_BITS, NULL),
-        OSSL_PARAM_int(OSSL_PKEY_PARAM_MAX_SIZE, NULL), OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
-        OSSL_PARAM_END};
-    (void)provider;
-    return values;
-}
-
-static const char *key_operation(int id)
-{
-    return id == OSSL_OP_SIGNATURE ? "ECDSA" : NULL;
-}
-
-/* ---- signing ---- */
-
-struct signing {
-    struct key *key;
-};
-
-static void *signing_new(void *provider, const char *properties)
-{
-    (void)provider, (void)properties;
-    return calloc(1, sizeof(struct signing));
-}
-
-static void signing_free(void *self)
-{
-    struct signing *signing = self;
-    key_free(signing->key);
-    free(signing);
-}
-
-/* The digest is the agent's to choose: P-256 goes with SHA-256 in TLS 1.3 (RFC 8446 4.2.3). */
-static int signing_init(void *self, const char *digest, void *key, const OSSL_PARAM values[])
-{
-    struct signing *signing = self;
-    (void)values;
-    if (digest && strcasecmp(digest, "SHA256") != 0 && strcasecmp(digest, "SHA2-256") != 0)
-        return 0;
-    if (key) {
-        key_free(signing->key);
-        signing->key = key;
-        signing->key->refs++;
+    struct key *key = length <= SIGNING_SECRET_MAX ? key_new(s, secret, length) : NULL;
+    struct key **place = key ? place_of(s, key->id) : NULL;
+    if (!place || (!*place && s->report.keys >= KEYS_MAX)) {
+        key_free(key);
+        return false;
     }
-    return 1;
+    forget(s, place);
+    key->kept = true;
+    key->next = *place;
+    *place = key;
+    s->report.keys++;
+    return true;
 }
 
-static int signing_sign(void *self, unsigned char *signature, size_t *length, size_t room, const unsigned char *content,
-                        size_t content_length)
+/* Begins, or ends, the time in which an agent tells all keys that there are. */
+static void keep(struct signer *s, bool ends)
 {
-    (void)self;
-    if (!signature) {
-        *length = DER_MAX;
-        return 1;
+    for (int i = 0; i < BUCKETS; i++)
+        for (struct key **at = &s->keys[i]; *at;) {
+            if (ends && !(*at)->kept) {
+                forget(s, at);
+                continue;
+            }
+            (*at)->kept = ends;
+            at = &(*at)->next;
+        }
+}
+
+/* ---- signatures ---- */
+
+static bool proves_a_handshake(const uint8_t *content, size_t length)
+{
+    static const char SERVER[] = "TLS 1.3, server CertificateVerify", CLIENT[] = "TLS 1.3, client CertificateVerify";
+    const size_t spaces = 64, before = spaces + sizeof SERVER; /* with its zero */
+    if (length != before + 32 && length != before + 48)        /* SHA-256, SHA-384 */
+        return false;
+    for (size_t i = 0; i < spaces; i++)
+        if (content[i] != ' ')
+            return false;
+    return memcmp(content + spaces, SERVER, sizeof SERVER) == 0 || memcmp(content + spaces, CLIENT, sizeof CLIENT) == 0;
+}
+
+static uint16_t sign(struct signer *s, const struct signing_request *request, struct signing_answer *answer)
+{
+    if (request->length > SIGNING_CONTENT_MAX || !proves_a_handshake(request->content, request->length))
+        return SIGNING_CONTENT;
+    const struct key *key = *place_of(s, request->key);
+    if (!key)
+        return SIGNING_UNKNOWN;
+    uint8_t digest[32];
+    size_t length = sizeof answer->signature;
+    if (EVP_Digest(request->content, request->length, digest, NULL, s->sha256, NULL) != 1 ||
+        EVP_PKEY_sign(key->context, answer->signature, &length, digest, sizeof digest) != 1)
+        return SIGNING_FAILED;
+    answer->length = (uint16_t)length;
+    return SIGNING_SIGNED;
+}
+
+/* ---- who asks ---- */
+
+static bool watch(struct signer *s, int operation, struct client *client, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = client};
+    return epoll_ctl(s->epoll, operation, fd, &event) == 0;
+}
+
+static void client_end(struct signer *s, struct client *client, bool guilty)
+{
+    s->report.cut += guilty;
+    s->report.clients--;
+    close(client->fd);
+    client->fd = -1;
+    list_remove(&client->all);
+    list_push(&s->gone, &client->all);
+}
+
+/* The socket is ours from here on. */
+static void client_new(struct signer *s, int fd)
+{
+    struct client *client = s->report.clients < CLIENTS_MAX ? calloc(1, sizeof *client) : NULL;
+    if (!client || !watch(s, EPOLL_CTL_ADD, client, fd, EPOLLIN)) {
+        free(client);
+        close(fd);
+        return;
     }
-    struct signature *s = content_length <= TLS_SIGN_MAX && ASYNC_get_current_job() ? tls_ask(content, content_length) : NULL;
+    list_init(&client->all);
+    client->fd = fd;
+    list_push(&s->clients, &client->all);
+    s->report.clients++;
+}
+
+static void tell(struct signer *s, struct client *client)
+{
+    ssize_t sent = send(client->fd, &client->answer, sizeof client->answer, MSG_DONTWAIT | MSG_NOSIGNAL);
+    bool full = sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == EINTR);
+    if (sent < 0 && !full)
+        client_end(s, client, false);
+    else if (full != client->full && !watch(s, EPOLL_CTL_MOD, client, client->fd, full ? EPOLLOUT : EPOLLIN))
+        client_end(s, client, false);
+    else
+        client->full = full;
+}
+
+/* One request, then it is the others' turn. */
+static void client_event(struct signer *s, struct client *client)
+{
+    struct signing_request request;
+    if (client->full) {
+        tell(s, client);
+        return;
+    }
+    ssize_t got = recv(client->fd, &request, sizeof request, MSG_DONTWAIT | MSG_TRUNC);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got != sizeof request) {
+        client_end(s, client, got > 0);
+        return;
+    }
+    client->answer = (struct signing_answer){.ticket = request.ticket};
+    client->answer.result = sign(s, &request, &client->answer);
+    s->report.results[client->answer.result]++;
+    tell(s, client);
+}
+
+/* ---- the agent ---- */
+
+static void agent_end(struct signer *s)
+{
+    if (s->agent < 0)
+        return;
+    close(s->agent);
+    s->agent = -1;
+}
+
+/* false: it is no word of an agent's. */
+static bool obey(struct signer *s, const struct signing_command *command, int fd)
+{
+    switch (command->kind) {
+    case SIGNING_WELCOME: keep(s, false); return true;
+    case SIGNING_ADD: return add(s, command->secret, command->length);
+    case SIGNING_FORGET: forget(s, place_of(s, command->key)); return true;
+    case SIGNING_KEEP: keep(s, true); return true;
+    case SIGNING_SERVE:
+        if (fd >= 0)
+            client_new(s, fd);
+        return fd >= 0;
+    default: return false;
+    }
+}
+
+/* The first descriptor beside a packet, others closed; -1: none. */
+static int descriptor_of(struct msghdr *message)
+{
+    int found[DESCRIPTORS_MAX];
+    struct cmsghdr *c = CMSG_FIRSTHDR(message);
+    if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+        return -1;
+    size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    memcpy(found, CMSG_DATA(c), count * sizeof(int));
+    for (size_t i = 1; i < count; i++)
+        close(found[i]);
+    return count > 0 ? found[0] : -1;
+}
+
+static void agent_event(struct signer *s)
+{
+    struct { uint8_t head[SIGNING_HEAD_BYTES]; struct signing_command command; } __attribute__((packed)) packet;
+    union { struct cmsghdr align; char bytes[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))]; } rights;
+    struct iovec vector = {.iov_base = &packet, .iov_len = sizeof packet};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
+    struct signing_command command;
+    ssize_t got = recvmsg(s->agent, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    int fd = got > 0 ? descriptor_of(&message) : -1;
+    bool whole = got == sizeof packet && !(message.msg_flags & MSG_TRUNC);
+    memcpy(&command, &packet.command, sizeof command);
+    if (got >= (ssize_t)(SIGNING_HEAD_BYTES + sizeof command.version) && command.version != SIGNING_VERSION) {
+        s->outdated = true; /* whatever else is in it */
+        whole = false;
+    }
+    if (fd >= 0 && (!whole || command.kind != SIGNING_SERVE)) {
+        close(fd);
+        fd = -1;
+    }
+    if (!whole || !obey(s, &command, fd)) {
+        s->report.cut += got > 0;
+        agent_end(s);
+    }
+    OPENSSL_cleanse(&packet, sizeof packet);
+    OPENSSL_cleanse(&command, sizeof command);
+}
+
+static void report(struct signer *s)
+{
+    struct { uint8_t head[SIGNING_HEAD_BYTES]; struct signing_report report; } __attribute__((packed)) packet = {
+        .head = {sizeof packet.report & 0xff, sizeof packet.report >> 8}, .report = s->report};
+    if (s->agent >= 0 && send(s->agent, &packet, sizeof packet, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+        agent_end(s);
+}
+
+int signer_meet(signer *s, int fd)
+{
+    agent_end(s);
+    if (!watch(s, EPOLL_CTL_ADD, NULL, fd, EPOLLIN)) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    s->agent = fd;
+    report(s);
+    return 0;
+}
+
+/* ---- the loop ---- */
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void bury(struct signer *s)
+{
+    struct list *link;
+    while ((link = list_shift(&s->gone)))
+        free(container_of(link, struct client, all));
+}
+
+void signer_run(signer *s, int timeout_ms)
+{
+    int64_t end = now_ms() + timeout_ms, left = timeout_ms;
+    bool had_agent = s->agent >= 0;
+    do {
+        struct epoll_event batch[BATCH];
+        int count = epoll_wait(s->epoll, batch, BATCH, (int)left);
+        for (int i = 0; i < count; i++) {
+            struct client *client = batch[i].data.ptr;
+            if (client && client->fd >= 0)
+                client_event(s, client);
+            else if (!client && s->agent >= 0)
+                agent_event(s);
+        }
+        bury(s);
+        if (count < 0 || (had_agent && s->agent < 0))
+            break;
+        left = end - now_ms();
+    } while (left > 0);
+    report(s);
+}
+
+int signer_fd(const signer *s)
+{
+    return s->epoll;
+}
+
+int signer_has_agent(const signer *s)
+{
+    return s->agent >= 0;
+}
+
+int signer_is_outdated(const signer *s)
+{
+    return s->outdated;
+}
+
+unsigned signer_clients(const signer *s)
+{
+    return s->report.clients;
+}
+
+signer *signer_new(void)
+{
+    struct signer *s = calloc(1, sizeof *s);
     if (!s)
-        return 0;
-    while (!s->done)
-        ASYNC_pause_job();
-    if (s->answer_length == 0 || s->answer_length > room)
-        return 0;
-    memcpy(signature, s->answer, s->answer_length);
-    *length = s->answer_length;
-    return 1;
-}
-
-/* ---- the provider ---- */
-
-#define ENTRY(id, function) {id, (void (*)(void))function}
-static const OSSL_DISPATCH KEYS[] = {ENTRY(OSSL_FUNC_KEYMGMT_NEW, key_new),
-                                     ENTRY(OSSL_FUNC_KEYMGMT_FREE, key_free),
-                                     ENTRY(OSSL_FUNC_KEYMGMT_HAS, key_has),
-                                     ENTRY(OSSL_FUNC_KEYMGMT_MATCH, key_match),
-                                     ENTRY(OSSL_FUNC_KEYMGMT_IMPORT, key_import),
-                                     ENTRY(OSSL_FUNC_KEYMGMT_IMPORT_TYPES, key_import_types),
-                                     ENTRY(OSSL_FUNC_KEYMGMT_GET_PARAMS, key_get),
-                                     ENTRY(OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, key_gettable),
-                                     ENTRY(OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, key_operation),
-                                     {0, NULL}};
-static const OSSL_DISPATCH SIGNATURES[] = {ENTRY(OSSL_FUNC_SIGNATURE_NEWCTX, signing_new),
-                                           ENTRY(OSSL_FUNC_SIGNATURE_FREECTX, signing_free),
-                                           ENTRY(OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT, signing_init),
-                                           ENTRY(OSSL_FUNC_SIGNATURE_DIGEST_SIGN, signing_sign),
-                                           {0, NULL}};
-
-static const OSSL_ALGORITHM *query(void *provider, int operation, int *no_cache)
-{
-    static const OSSL_ALGORITHM keys[] = {{"EC:id-ecPublicKey:1.2.840.10045.2.1", "provider=seine", KEYS, NULL}, {0}};
-    static const OSSL_ALGORITHM signatures[] = {{"ECDSA", "provider=seine", SIGNATURES, NULL}, {0}};
-    (void)provider;
-    *no_cache = 0;
-    return operation == OSSL_OP_KEYMGMT ? keys : operation == OSSL_OP_SIGNATURE ? signatures : NULL;
-}
-
-static int provide(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *in, const OSSL_DISPATCH **out, void **context)
-{
-    static const OSSL_DISPATCH functions[] = {ENTRY(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query), {0, NULL}};
-    (void)in;
-    *out = functions;
-    *context = (void *)core;
-    return 1;
-}
-
-OSSL_LIB_CTX *signer_library(void)
-{
-    static OSSL_LIB_CTX *library; /* of the process, for good: engines come and go */
-    if (library)
-        return library;
-    OSSL_LIB_CTX *made = OSSL_LIB_CTX_new();
-    if (!made || !OSSL_PROVIDER_add_builtin(made, "seine", provide) || !OSSL_PROVIDER_load(made, "default") ||
-        !OSSL_PROVIDER_load(made, "seine")) {
-        OSSL_LIB_CTX_free(made);
         return NULL;
+    list_init(&s->clients);
+    list_init(&s->gone);
+    s->agent = -1;
+    s->report.version = SIGNING_VERSION;
+    s->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    s->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (s->sha256 && s->epoll >= 0)
+        return s;
+    int error = errno ? errno : ENOTSUP;
+    signer_free(s);
+    errno = error;
+    return NULL;
+}
+
+void signer_free(signer *s)
+{
+    struct list *link;
+    while ((link = list_shift(&s->clients))) {
+        struct client *client = container_of(link, struct client, all);
+        close(client->fd);
+        free(client);
     }
-    return library = made;
-}
-
-EVP_PKEY *signer_key(X509 *certificate)
-{
-    EVP_PKEY *public = X509_get0_pubkey(certificate), *key = NULL;
-    OSSL_PARAM *values = NULL;
-    if (!public || !EVP_PKEY_is_a(public, "EC") || EVP_PKEY_todata(public, EVP_PKEY_PUBLIC_KEY, &values) != 1)
-        return NULL;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(signer_library(), "EC", "provider=seine");
-    if (!context || EVP_PKEY_fromdata_init(context) != 1 ||
-        EVP_PKEY_fromdata(context, &key, EVP_PKEY_PUBLIC_KEY, values) != 1)
-        key = NULL;
-    EVP_PKEY_CTX_free(context);
-    OSSL_PARAM_free(values);
-    return key;
+    bury(s);
+    for (int i = 0; i < BUCKETS; i++)
+        while (s->keys[i])
+            forget(s, &s->keys[i]);
+    agent_end(s);
+    if (s->epoll >= 0)
+        close(s->epoll);
+    EVP_MD_free(s->sha256);
+    free(s);
 }

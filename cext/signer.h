@@ -1,31 +1,28 @@
-/* Signatures that the agent makes for us. */
+/* The process that has the node's private keys, in memory only, and signs handshakes with them for whoever the agent
+ * gives a socket to. It goes on without an agent. What is signed is what proves an identity in a TLS 1.3 handshake and
+ * nothing else: so who has taken over a worker can speak as this node's pods while it lives, as it could anyway, but
+ * has no certificate, request or token signed to take away.
+ * The words are those of signing.h; nobody waits for anybody: who does not take its answer is not listened to. */
 #ifndef SEINE_SIGNER_H
 #define SEINE_SIGNER_H
 
-#include "tls.h"
+typedef struct signer signer;
 
-#define TLS_PROPERTIES "?provider=default" /* of everything that is not asked of the signer by name */
+/* Makes room for keys that is never swapped, once per process. 0: it is; -1: it is not, or is only not dumped. */
+int signer_lock_memory(void);
 
-struct signature {
-    struct list all;
-    struct tls *tls;       /* whose handshake is paused for it */
-    struct name *identity; /* borrowed from it */
-    uint64_t job;
-    uint32_t length, answer_length; /* answer 0: refused */
-    bool done;
-    uint8_t content[TLS_SIGN_MAX];
-    uint8_t answer[128];
-};
+signer *signer_new(void); /* NULL: errno says why */
+void signer_free(signer *);
+int signer_fd(const signer *); /* readable while signer_run has something to do */
 
-/* Asks the agent by an event. NULL: no memory. */
-struct signature *signature_ask(struct engine *, struct tls *, struct name *identity, const uint8_t *, size_t);
-void signature_free(struct signature *); /* NULL is fine */
+/* A connected socket to an agent, the signer's from here on, in place of the one before. */
+int signer_meet(signer *, int fd);
 
-EVP_PKEY *signer_key(X509 *);        /* for this certificate; NULL: not an EC key, or no memory */
-OSSL_LIB_CTX *signer_library(void);  /* made at the first call; NULL: OpenSSL lacks something */
+/* Serves until the time is up, a signal came, or the agent went, and reports. */
+void signer_run(signer *, int timeout_ms);
 
-/* tls.c */
-struct signature *tls_ask(const uint8_t *, size_t); /* for the handshake that runs now */
-void tls_signed(struct tls *);                      /* its signature is there, or refused: it goes on */
+int signer_has_agent(const signer *);
+int signer_is_outdated(const signer *); /* the agent is of another version: the process shall end */
+unsigned signer_clients(const signer *);
 
 #endif

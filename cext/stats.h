@@ -117,6 +117,7 @@
     X(tls_timeout, 0) \
     X(tls_signatures, 0) \
     X(tls_signature_refused, 0) \
+    X(signer_lost, 0) \
     X(h2_head_too_large, 0) \
     X(h2_reset_flood, 0) \
     X(h2_no_buffer, 0) \
@@ -148,6 +149,7 @@
     X(buffers_kept, 1) \
     X(stock, 1) \
     X(plans, 1) \
+    X(signer, 1) \
     X(draining, 1)
 
 /* Why the handshake of a tunnel failed, for people too. */
@@ -166,7 +168,7 @@
     X(version, "the peer does not speak TLS 1.3") \
     X(alpn, "the peer does not speak HTTP/2") \
     X(algorithms, "the peer offers no cipher, group or signature that we use") \
-    X(unsigned, "the agent did not sign our part of the handshake") \
+    X(unsigned, "the signer did not sign our part of the handshake") \
     X(told, "the peer refused us, and said so by an alert") \
     X(broken, "the peer broke the protocol, or the connection")
 #define TLS_REASON_ENUM(name, text) TLS_##name,

@@ -8,7 +8,8 @@
 
 #include "credential.h"
 #include "peer.h"
-#include "signer.h"
+#include "provider.h"
+#include "signatures.h"
 #include "tunnel.h"
 
 #define UPDATES_FREE 16 /* of keys, by the peer; one more per MiB that comes. Nobody needs one in 100 GiB */
@@ -181,7 +182,7 @@ bool tls_is_believed(const struct tls *tls)
 {
     X509 *leaf = SSL_get0_peer_certificate(tls->ssl);
     struct credential *ours = credential_find(tls->engine, tls->own);
-    X509_STORE_CTX *check = leaf && ours ? X509_STORE_CTX_new_ex(signer_library(), TLS_PROPERTIES) : NULL;
+    X509_STORE_CTX *check = leaf && ours ? X509_STORE_CTX_new_ex(provider_library(), TLS_PROPERTIES) : NULL;
     bool fine = check &&
                 X509_STORE_CTX_init(check, SSL_CTX_get_cert_store(ours->contexts[0]), leaf, SSL_get_peer_cert_chain(tls->ssl)) &&
                 X509_verify_cert(check) == 1;
@@ -202,13 +203,13 @@ struct name *tls_peer(const struct tls *tls)
 
 /* ---- the handshake ---- */
 
-struct signature *tls_ask(const uint8_t *content, size_t length)
+struct signature *tls_ask(const uint8_t key[SIGNING_KEY_BYTES], const uint8_t *content, size_t length)
 {
     struct tls *tls = running;
     if (!tls)
         return NULL;
     signature_free(tls->signature);
-    return tls->signature = signature_ask(tls->engine, tls, tls->own, content, length);
+    return tls->signature = signature_ask(tls->engine, tls, key, content, length);
 }
 
 void tls_signed(struct tls *tls)
@@ -222,7 +223,7 @@ static enum tls_reason reason_of(const struct tls *tls)
     int reason = ERR_GET_LIB(error) == ERR_LIB_SSL ? ERR_GET_REASON(error) : 0;
     if (tls->failure)
         return tls->failure;
-    if (tls->signature && tls->signature->done && tls->signature->answer_length == 0)
+    if (tls->signature && tls->signature->done && tls->signature->length == 0)
         return TLS_unsigned;
     switch (reason) {
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE: return TLS_no_certificate;
@@ -396,7 +397,7 @@ static void unwind(struct tls *tls)
     if (!tls->signature || tls->signature->done)
         return;
     tls->signature->done = true;
-    tls->signature->answer_length = 0;
+    tls->signature->length = 0;
     tls_handshake(tls);
 }
 

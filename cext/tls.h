@@ -1,7 +1,7 @@
 /* TLS 1.3 between nodes, on OpenSSL: one connection's handshake and records. No socket: ciphertext is fed in and comes out
  * as bytes.
  *
- * Private keys are not here. A handshake that must sign pauses (SSL_MODE_ASYNC), an event asks the agent, and
+ * Private keys are not here. A handshake that must sign pauses (SSL_MODE_ASYNC), the signer is asked (signatures.h), and
  * tls_signed lets it go on: the loop never waits. Everything of OpenSSL lives in a library context of our own, so that
  * a Python in the same process keeps its defaults.
  * Who the other end is, is judged by peer.h, under a root that we believe; a resumed session is judged anew. */
@@ -11,8 +11,6 @@
 #include <openssl/ssl.h>
 
 #include "core.h"
-
-#define TLS_SIGN_MAX 256 /* what TLS 1.3 has signed: 64 spaces, up to 34 characters, a zero, a hash (RFC 8446 4.4.3) */
 
 enum tls_step { TLS_STEP_DONE, TLS_STEP_MORE, TLS_STEP_FAILED };
 

@@ -143,6 +143,10 @@ static void on_timer(void *owner, struct timer *timer)
 {
     struct engine *e = owner;
     struct tunnel *t = container_of(timer, struct tunnel, timer);
+    if (t->paused) {
+        tunnel_refuse(e, t, TLS_unsigned);
+        return;
+    }
     if (t->state != TUNNEL_OPEN) {
         COUNT(e, tls_timeout);
         tunnel_close(e, t, ETIMEDOUT);

@@ -57,6 +57,7 @@ void tunnel_tick(struct engine *, struct tunnel *); /* starts its timer, once it
 
 /* tunnel_io.c. Any of them may close it. */
 void tunnel_handshake(struct engine *, struct tunnel *);
+void tunnel_refuse(struct engine *, struct tunnel *, enum tls_reason); /* its handshake has failed, and that is told */
 void tunnel_read(struct engine *, struct tunnel *);
 void tunnel_flush(struct engine *, struct tunnel *);
 void tunnel_send(struct engine *, struct tunnel *); /* what TLS has for it; closes nothing */

@@ -96,7 +96,7 @@ static void tell(struct engine *e, const struct tunnel *t, enum tls_reason reaso
     event_push(e, &event);
 }
 
-static void fail(struct engine *e, struct tunnel *t, enum tls_reason reason)
+void tunnel_refuse(struct engine *e, struct tunnel *t, enum tls_reason reason)
 {
     tell(e, t, reason);
     tunnel_send(e, t); /* the alert: the peer shall know why */
@@ -121,7 +121,7 @@ void tunnel_handshake(struct engine *e, struct tunnel *t)
     switch (tls_handshake(t->tls)) {
     case TLS_STEP_DONE: opened(e, t); break;
     case TLS_STEP_MORE: t->paused = tls_is_paused(t->tls); break;
-    case TLS_STEP_FAILED: fail(e, t, tls_failure(t->tls)); return;
+    case TLS_STEP_FAILED: tunnel_refuse(e, t, tls_failure(t->tls)); return;
     }
     tunnel_mark(e, t);
 }

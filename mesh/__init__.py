@@ -22,7 +22,7 @@ Around them:
     install      what Seine is in a cluster: values -> Kubernetes objects; pure
     custody      what operators may do with an authority whose root is ours
     controlplane  what the controller does: node rule, leadership, roots, statuses
-    credentials  the node's certificates and signatures, put together from settings
+    credentials  the node's certificates and keys, put together from settings
     enrolment    brings the kernel and the workers to what the snapshot says
     rundir       a node's lock and counter files
     drains       ends connections that go past the mesh, on request
@@ -38,6 +38,7 @@ Around them:
     worker       composition root: several per node, no privileges
     controller   composition root: two per cluster, signs for agents; one of them decides
     launcher     composition root: starts the workers in a pod of their own, where the agent does not
+    signer       composition root: one per node, has the private keys; no privileges
     quic         composition root: one per node where QUIC is asked for, no privileges
     cli          the command `seine`, one file per command
 

@@ -33,6 +33,7 @@ from mesh.enrolment import Enrolment
 from mesh.forward.fleet import Fleet
 from mesh.forward.messages import Limits, Welcome
 from mesh.forward.quic.desk import Desk
+from mesh.forward.signing import desk as signing
 from mesh.forward.supervisor import Supervisor
 from mesh.held import HeldNodes
 from mesh.herald import Herald
@@ -90,13 +91,16 @@ class Agent:
     def __init__(self, config: AgentConfig, kernel: Kernel) -> None:
         self.config, self.kernel = config, kernel
         self.factory = SocketFactory()
-        self.fleet = Fleet(welcome(config), self.factory.sockets, self._sign, kernel.heartbeat_fd, self._told)
-        self.desk = Desk(config.node, config.run_dir, config.worker_uid, config.drain_seconds, self._sign)
-        self.credentials = Credentials(config, Audiences(self.fleet, self.desk), open_roots(config))
+        self.signing = signing.Desk(config.run_dir)
+        self.fleet = Fleet(welcome(config), self.factory.sockets, self.signing.open, kernel.heartbeat_fd, self._told)
+        self.desk = Desk(config.node, config.run_dir, config.worker_uid, config.drain_seconds, self.signing.open)
+        self.signing.changed = self._renew_signer
+        self.credentials = Credentials(config, Audiences(self.fleet, self.desk), self.signing, open_roots(config))
         self.supervisor = Supervisor(
             *(config.run_dir, config.workers, config.worker_uid, self.fleet, kernel.heartbeat_fd, time.monotonic),
             starts=config.external_workers is Switch.DISABLED,
         )
+        self.supervisor.take(self.signing)
         self.supervisor.take(self.desk)
         self.enrolment = Enrolment(config, kernel, self.factory, self.fleet, self.credentials.certified)
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
@@ -128,7 +132,11 @@ class Agent:
         await self.factory.start(self.kernel.cgroup)
         self.credentials.note(self.config.run_dir / "identity")
         server = await self._serve()
-        with self._meet("agent.sock", self._serve_worker), self._meet("quic.sock", self.desk.converse):
+        with (
+            self._meet("agent.sock", self._serve_worker),
+            self._meet("quic.sock", self.desk.converse),
+            self._meet("signer.sock", self.signing.converse, socket.SOCK_SEQPACKET),
+        ):
             await self.supervisor.adopt()
             duties = [self.supervisor.run, self._follow, self._reconcile, self.watch.run, self._observe]
             duties += [self.announcement.run, self.routes.run, self.credentials.keeper.run]
@@ -173,8 +181,9 @@ class Agent:
         log.info("metrics on http://%s:%d/metrics", self.config.admin_address, port)
         return server
 
-    def _sign(self, identity: str, content: bytes) -> bytes:
-        return self.credentials.signer.sign(identity, content)
+    def _renew_signer(self) -> None:
+        self.fleet.renew_signer()
+        self.desk.renew_signer()
 
     def _told(self, rulings: Sequence[Ruling]) -> None:
         self.report.told(rulings)
@@ -248,11 +257,11 @@ class Agent:
         self.desk.set_here({address: name for name, pod in here if name for address in pod.workload.addresses})
 
     @contextlib.contextmanager
-    def _meet(self, name: str, serve: Serve) -> Iterator[None]:
+    def _meet(self, name: str, serve: Serve, kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[None]:
         """Processes of the workers' uid find us at this socket."""
         path = self.config.run_dir / name
         path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        with socket.socket(socket.AF_UNIX, kind) as listener:
             listener.bind(str(path))
             os.chown(path, self.config.worker_uid, self.config.worker_uid)
             path.chmod(0o600)

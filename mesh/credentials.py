@@ -1,5 +1,5 @@
-"""The node's identities, put together from the settings: an authority, who keeps its certificates, and who signs; what
-the agent tells of them, and what operators may do.
+"""The node's identities, put together from the settings: an authority, who keeps its certificates, and the signer that
+has their keys; what the agent tells of them, and what operators may do.
 
 What is wrong with them stops no capture: pods without a certificate are captured like others, and have no tunnels.
 """
@@ -8,44 +8,71 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mesh import custody
 from mesh.config import AgentConfig
 from mesh.custody import Custody
+from mesh.forward.signing.desk import Desk
 from mesh.identity import certificate
 from mesh.identity.authority import Authority
+from mesh.identity.certificate import Key
 from mesh.identity.embedded import Embedded
-from mesh.identity.keeper import Audience, Keeper
+from mesh.identity.keeper import Audience, Audiences, Keeper
 from mesh.identity.remote import Remote, Roots
-from mesh.identity.signer import Signer
 from mesh.identity.store import Store
 from mesh.model import Snapshot
 from mesh.observe import status
 from mesh.observe.identity_admin import Refused
 
 
+class Secrets:
+    """Among those who are told of certificates the first: gives the signer their keys."""
+
+    def __init__(self, signing: Desk, key_of: Callable[[str], Key | None], complete: Callable[[], bool]) -> None:
+        self._signing, self._key_of, self._complete = signing, key_of, complete
+        self._told: dict[str, tuple[Key, bytes, bytes]] = {}  # by identity: the key, its name, its private half
+
+    def set_trust(self, domain: str, roots: tuple[bytes, ...], denied: tuple[str, ...]) -> None:
+        """A key is the same, whoever is believed."""
+
+    def set_identities(self, chains: Mapping[str, tuple[bytes, ...]]) -> None:
+        self._told = {name: self._encoded(name, key) for name in chains if (key := self._key_of(name)) is not None}
+        self._signing.set_keys({name: secret for _, name, secret in self._told.values()}, self._complete())
+
+    def _encoded(self, identity: str, key: Key) -> tuple[Key, bytes, bytes]:
+        before = self._told.get(identity)
+        return before if before and before[0] is key else (key, certificate.key_name(key), certificate.secret(key))
+
+
 class Credentials:
-    def __init__(self, config: AgentConfig, workers: Audience, roots: Roots) -> None:
+    def __init__(self, config: AgentConfig, workers: Audience, signing: Desk, roots: Roots) -> None:
         """`roots`: that an authority elsewhere proves itself by."""
+        self._signing, self._asked = signing, False
         self._node, self._trust_domain, self._identity_dir = config.node, config.trust_domain, config.identity_dir
         self._embedded = None if config.authority_url else _embedded(config)
         authority: Authority = self._embedded or Remote(
             config.authority_url, config.node, config.authority_token, roots, time.time
         )
+        audience = Audiences(Secrets(signing, lambda name: self.keeper.key(name), self._complete), workers)
         self.keeper = Keeper(
-            authority, config.node, config.trust_domain, workers, time.time, time.monotonic, random.random
+            authority, config.node, config.trust_domain, audience, time.time, time.monotonic, random.random
         )
-        self.signer = Signer(self.keeper.key, time.monotonic)
 
     def note(self, path: Path) -> None:
         """Where `seine clean` finds what this node has said of itself to those that share the directory."""
         if self._embedded is not None:
             path.write_text(f"{Store(self._identity_dir).record_path(self._node)}\n")
 
+    def _complete(self) -> bool:
+        """Whether every identity that is wanted is there; before the first are, nobody knows."""
+        return self._asked and self.keeper.wanted <= self.keeper.held.keys()
+
     async def want(self, snapshot: Snapshot) -> None:
         """One identity per service account among the enrolled pods; a moment is waited for new ones."""
         enrolled = (pod.workload for pod in snapshot.pods if pod.enrolled and not pod.refused)
+        self._asked = True
         names = {workload.identity(self._trust_domain) for workload in enrolled}
         await self.keeper.want(names, (node.name for node in snapshot.nodes if node.workloads))
 
@@ -67,8 +94,18 @@ class Credentials:
             denied=custody.denials(keeper.denials()),
             events=dict(keeper.counts),
             failures=dict(keeper.failures),
-            signatures=self.signer.signed,
-            signatures_refused=dict(self.signer.refused),
+            signer=self._signer(),
+        )
+
+    def _signer(self) -> status.SignerStatus:
+        signing, counts = self._signing, self._signing.counts
+        return status.SignerStatus(
+            pid=signing.member.pid if signing.member else 0,
+            up=signing.member is not None,
+            restarts=signing.restarts,
+            keys=signing.keys,
+            signatures=counts.pop("signed", 0),
+            refused=counts,
         )
 
     def _certificate(self, name: str, chains: bool) -> status.CertificateStatus:

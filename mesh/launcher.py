@@ -1,5 +1,5 @@
-"""Starts workers and QUIC process of a node where the agent does not: in a pod of their own, without any privilege.
-Wiring only.
+"""Starts workers, signer and QUIC process of a node where the agent does not: in a pod of their own, without any
+privilege. Wiring only.
 
 In Kubernetes what shall outlive the agent may not be its child in the same container. Who dies starts again at once,
 with the agent's pauses; told to end, all drain and the launcher ends after them. Whether they hang is the agent's to
@@ -60,7 +60,8 @@ def run(config: AgentConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     workers = [programs.worker(config.run_dir, number) for number in range(config.workers)]
-    children = [Child(program) for program in (*workers, programs.quic(config.run_dir))]
+    others = (programs.quic(config.run_dir), programs.signer(config.run_dir))
+    children = [Child(program) for program in (*workers, *others)]
     with to_stream(config.log_level):
         for sentence in strange_variables(AgentConfig):
             log.warning("%s", sentence)
@@ -73,11 +74,16 @@ def run(config: AgentConfig) -> None:
 
 
 def end(children: Sequence[Child], workers: int) -> None:
-    """One worker lets in who comes until the others have gone: nobody else of this node would."""
-    alive = [child.process for child in children if child.process is not None and child.alive]
+    """One worker lets in who comes until the others have gone: nobody else of this node would. And until then all
+    have handshakes: their signer, the last of the children, is told as the last."""
+    *others, signer = children
+    alive = [child.process for child in others if child.process is not None and child.alive]
     last = next((child.process for child in reversed(children[:workers]) if child.process in alive), None)
     for process in alive:
         process.send_signal(programs.RETIRE if process is last else signal.SIGTERM)
     for process in sorted(alive, key=lambda each: each is last):
         process.terminate()
         process.wait()
+    if signer.process is not None:
+        signer.process.terminate()
+        signer.process.wait()

@@ -20,8 +20,9 @@ import uvloop
 
 from mesh.aio.channel import ChannelClosed
 from mesh.aio.duties import run_until
+from mesh.aio.lock import hold_lock
 from mesh.aio.privileges import drop_privileges
-from mesh.aio.process import hold_lock, knock
+from mesh.aio.process import knock
 from mesh.forward.quic.credentials import NodeCredentials
 from mesh.forward.quic.messages import decode_to_quic
 from mesh.forward.quic.node import Node

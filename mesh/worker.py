@@ -15,8 +15,9 @@ from pathlib import Path
 import uvloop
 
 from mesh.aio.channel import ChannelClosed
+from mesh.aio.lock import hold_lock
 from mesh.aio.privileges import drop_privileges
-from mesh.aio.process import hold_lock, knock
+from mesh.aio.process import knock
 from mesh.forward import messages
 from mesh.forward.carrier import Carrier
 from mesh.forward.programs import RETIRE

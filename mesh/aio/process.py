@@ -1,21 +1,14 @@
-"""What every process that an agent starts does first: say that it lives, and find the agent."""
+"""How a process that an agent has started finds it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from pathlib import Path
 
 from mesh.aio.channel import Channel
 
 KNOCK_SECONDS = 0.2
-
-
-def hold_lock(lock: int) -> None:
-    """For people, write our pid as we know it into the lock file that was locked for us (mesh.forward.programs)."""
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
 
 async def knock(path: Path) -> Channel:

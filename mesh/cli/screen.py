@@ -129,6 +129,8 @@ def identity_lines(document: StatusDocument) -> list[Text]:
     roots = ", ".join(f"{root.id} ({root.state})" for root in found.roots) or "no root"
     text = f"{len(held)} of {many(len(found.certificates), 'certificate')} from {roots}{ends}"
     lines = [Text(text, style="dim" if len(held) == len(found.certificates) else "yellow")]
+    if not found.signer.up:
+        lines.append(Text("the signer is not up: new tunnels wait for it", style="bold red"))
     problems = {found.problem, *(each.problem for each in found.certificates)} - {""}
     return lines + [Text(problem, style="bold red") for problem in sorted(problems)]
 

@@ -21,7 +21,6 @@ from mesh.forward.engine import (
     EngineConfig,
     NeedCarrier,
     NeedPlan,
-    NeedSignature,
     NeedSockets,
     RulingsReady,
     TunnelRefused,
@@ -112,8 +111,8 @@ class Carrier:
                 self._set_identities(identities, gone)
             case say.SetTrust(domain=domain, roots=roots, denied=denied):
                 self._set_trust(domain, roots, denied)
-            case say.Signed(job=job, signature=signature):
-                self.engine.signed(job, signature)
+            case say.SetSigner():
+                self.engine.set_signer(*descriptors)
             case say.Synced():
                 self._forget_unnamed()
             case say.NoPlan(connection=connection):
@@ -253,9 +252,6 @@ class Carrier:
             match event:
                 case NeedSockets(slot=slot, family=family, missing=missing):
                     self._want(slot, family, missing)
-                case NeedSignature(job=job, identity=identity, content=content):
-                    if not self._say(say.Sign(job=job, identity=identity, content=content)):
-                        self._engine.signed(job, b"")
                 case NeedCarrier():
                     self._ask_quic(event)
                 case Arrived(job=job, status=status):

@@ -37,7 +37,6 @@ __all__ = [
     "EngineConfig",
     "Event",
     "NeedPlan",
-    "NeedSignature",
     "NeedSockets",
     "RulingsReady",
     "StatsError",
@@ -148,14 +147,6 @@ class NeedSockets(NamedTuple):
     missing: int
 
 
-class NeedSignature(NamedTuple):
-    """A handshake wants this signed with that identity's key: answer with `signed`."""
-
-    job: int
-    identity: str
-    content: bytes
-
-
 class NeedCarrier(NamedTuple):
     """A connection to another node that a carrier may take: answer with `carried`. Addresses are IP and port."""
 
@@ -189,7 +180,7 @@ class RulingsReady(NamedTuple):
     """Take them with `rulings`."""
 
 
-Event = NeedPlan | NeedSockets | NeedSignature | NeedCarrier | Arrived | TunnelRefused | RulingsReady
+Event = NeedPlan | NeedSockets | NeedCarrier | Arrived | TunnelRefused | RulingsReady
 
 
 class ConnectionInfo(NamedTuple):
@@ -297,7 +288,6 @@ class Engine:
         if self._engine == ffi.NULL:
             raise OSError(ffi.errno, f"the engine does not start: {os.strerror(ffi.errno)}")
         self._to_carry = ffi.new("struct engine_opening *")
-        self._to_sign = ffi.new("const char **"), ffi.new("const uint8_t **")
         self._events = ffi.new("struct engine_event[]", EVENTS_PER_PUMP)
         self.fd: int = lib.engine_fd(self._engine)
 
@@ -307,17 +297,10 @@ class Engine:
         return [event for i in range(count) if (event := self._event(self._events[i])) is not None]
 
     def _event(self, event: Any) -> Event | None:
-        """None: a handshake that is over by now, or a connection."""
+        """None: a connection that is over by now."""
         if event.kind == lib.ENGINE_NEED_CARRIER:
             return self._need_carrier(event.connection, event.missing)
-        if event.kind != lib.ENGINE_NEED_SIGNATURE:
-            return _event(event)
-        identity, content = self._to_sign
-        length = lib.engine_to_sign(self._engine, event.connection, identity, content)
-        if not length:
-            return None
-        name = ffi.string(identity[0]).decode("ascii", "replace")
-        return NeedSignature(event.connection, name, bytes(content[0][i] for i in range(length)))
+        return _event(event)
 
     def _need_carrier(self, connection: int, job: int) -> NeedCarrier | None:
         asked = self._to_carry
@@ -424,9 +407,9 @@ class Engine:
         result = lib.engine_set_trust(self._engine, domain.encode(), der, len(der), names, len(names))
         _checked(result, f"trust in {domain}")
 
-    def signed(self, job: int, signature: bytes) -> None:
-        """The answer to NeedSignature: ECDSA with SHA-256 as DER; empty: there is none."""
-        lib.engine_signed(self._engine, job, signature, len(signature))
+    def set_signer(self, fd: int) -> None:
+        """A connected socket to the signer, where handshakes ask for signatures from now on."""
+        _checked(lib.engine_set_signer(self._engine, fd), "the signer's socket")
 
     def add_source(self, address: str, source: int, identity: str = "") -> None:
         """Which workload a client address is, and with which SPIFFE id ("" for unknown)."""

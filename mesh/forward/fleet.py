@@ -27,7 +27,7 @@ SHOW_SECONDS = 1.0
 PlanKey = tuple[str, int]
 Hear = Callable[[Sequence[Ruling]], None]  # what policies said
 MakeSockets = Callable[[str, int, int], Awaitable[list[int]]]  # netns path, family, count
-Sign = Callable[[str, bytes], bytes]  # SPIFFE id, content; a signature, empty when it is refused
+OpenSigner = Callable[[], int | None]  # a socket to the signer, which is the caller's; None while there is none
 
 
 class ServedPod(msgspec.Struct):
@@ -63,12 +63,12 @@ class Fleet:
         self,
         welcome: say.Welcome,
         make_sockets: MakeSockets,
-        sign: Sign,
+        open_signer: OpenSigner,
         heartbeat_fd: int,
         hear: Hear = lambda _: None,
     ) -> None:
         self._welcome = welcome
-        self._make_sockets, self._sign, self._hear = make_sockets, sign, hear
+        self._make_sockets, self._open_signer, self._hear = make_sockets, open_signer, hear
         self._heartbeat_fd = heartbeat_fd
         self._tasks: set[asyncio.Task[None]] = set()
         self._complete = False  # after a start: pods and plans are not all known yet, nobody may drop anything
@@ -145,6 +145,16 @@ class Fleet:
         if known or gone:
             self._tell(say.SetIdentities(known=known, gone=gone))
 
+    def renew_signer(self) -> None:
+        """Another one is there."""
+        for member in self.members.values():
+            self._give_signer(member)
+
+    def _give_signer(self, member: Member) -> None:
+        if (fd := self._open_signer()) is not None:
+            member.say(say.SetSigner(), [fd])
+            os.close(fd)
+
     # --- conversations
 
     async def converse(self, channel: Channel, stats_of: Callable[[int], int], pid: int = 0) -> None:
@@ -186,6 +196,7 @@ class Fleet:
         stats = stats_of(hello.worker)
         member.say(self._welcome, [stats, self._heartbeat_fd])
         os.close(stats)
+        self._give_signer(member)
         if self.trust is not None:
             member.say(self.trust)
         if self.identities:
@@ -236,8 +247,6 @@ class Fleet:
             case say.Carried():
                 if member.carried and not member.carried.done():
                     member.carried.set_result(message)
-            case say.Sign(job=job, identity=identity, content=content):
-                member.say(say.Signed(job=job, signature=self._sign(identity, content)))
             case say.NeedPlan() if not self._planned:
                 member.unplanned.append(message)
             case say.NeedPlan(connection=connection, address=address, port=port):

@@ -47,14 +47,6 @@ class NeedSockets(Message, frozen=True):
     count: int
 
 
-class Sign(Message, frozen=True):
-    """A handshake wants `content` (what TLS 1.3 has signed, RFC 8446 4.4.3) signed with that identity's key."""
-
-    job: int
-    identity: str  # SPIFFE id
-    content: bytes
-
-
 class Level(Value, frozen=True):
     slot: int
     ipv4: int
@@ -148,7 +140,7 @@ class SetSources(Message, frozen=True):
 
 
 class Identity(Value, frozen=True):
-    """Who a worker may speak as: a SPIFFE id and its certificates as DER, leaf first. The key stays with the agent."""
+    """Who a worker may speak as: a SPIFFE id and its certificates as DER, leaf first. The signer has the key."""
 
     name: str
     chain: tuple[bytes, ...]
@@ -170,11 +162,8 @@ class SetTrust(Message, frozen=True):
     denied: tuple[str, ...] = ()
 
 
-class Signed(Message, frozen=True):
-    """Answer to Sign: an ECDSA signature as DER; empty when there is none to be had."""
-
-    job: int
-    signature: bytes
+class SetSigner(Message, frozen=True):
+    """Descriptor: where handshakes' signatures are asked for (cext/signing.h), from now on."""
 
 
 class Synced(Message, frozen=True):
@@ -205,7 +194,7 @@ class Drain(Message, frozen=True):
     """Accept nothing new, end when the last connection has, or after drain_seconds."""
 
 
-FromWorker = Hello | HavePod | NeedPlan | NeedSockets | Sign | Levels | Ruled | Carried
+FromWorker = Hello | HavePod | NeedPlan | NeedSockets | Levels | Ruled | Carried
 FromAgent = (
     Welcome
     | AddPod
@@ -216,7 +205,7 @@ FromAgent = (
     | SetSources
     | SetIdentities
     | SetTrust
-    | Signed
+    | SetSigner
     | Synced
     | NoPlan
     | Sockets

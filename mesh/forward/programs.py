@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-QUIC_LOCK = "quic.lock"
+QUIC_LOCK, SIGNER_LOCK = "quic.lock", "signer.lock"
 RETIRE = signal.SIGUSR2  # to the last worker of a node: go, but let in who comes meanwhile
 
 
@@ -70,6 +70,11 @@ def worker(run_dir: Path, number: int) -> Program:
 
 def quic(run_dir: Path) -> Program:
     return Program("the QUIC process", run_dir / QUIC_LOCK, ("mesh.quic", "--agent-socket", str(run_dir / "quic.sock")))
+
+
+def signer(run_dir: Path) -> Program:
+    command = ("mesh.signer", "--agent-socket", str(run_dir / "signer.sock"))
+    return Program("the signer", run_dir / SIGNER_LOCK, command)
 
 
 def holder(lock: Path) -> int | None:

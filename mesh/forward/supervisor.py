@@ -140,7 +140,10 @@ class Supervisor:
         if not self._starts:
             charge.program.offer(self._uid if charge.wanted else 0)
         present = charge.present()
+        if present is not None and not charge.started_at:
+            charge.started_at = self._clock()  # adopted: who follows it is its successor
         if present is None:
+            charge.silent_checks = 0  # whoever comes, by whomever he is started, has all his time
             self._start_if_dead(charge)
         elif self._hangs(charge):
             self._kill(charge, f"no sign of life for {charge.silent_checks_max * CHECK_SECONDS:.0f} s")
@@ -166,7 +169,6 @@ class Supervisor:
         charge.restarts += bool(charge.started_at)
         charge.starts += 1
         charge.started_at = now
-        charge.silent_checks = 0
         charge.next_start = now + RESTART_SECONDS[min(charge.starts, len(RESTART_SECONDS) - 1)]
         charge.process = self._start(charge, lock)
 
@@ -211,7 +213,8 @@ class Supervisor:
 def end_workers(run_dir: Path) -> list[int]:
     """End what an agent that is gone has left running, and wait for it; the process ids. For `seine clean`."""
     ended = []
-    for path in sorted([*run_dir.glob("worker-*.lock"), *run_dir.glob(programs.QUIC_LOCK)]):
+    names = ("worker-*.lock", programs.QUIC_LOCK, programs.SIGNER_LOCK)
+    for path in sorted(path for name in names for path in run_dir.glob(name)):
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,7 +14,13 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from mesh.identity.spiffe import BadId, parse
 from mesh.model import Value
@@ -165,6 +171,16 @@ def _p256(key: object) -> PublicKey:
 def key_text(key: Key) -> str:
     """PEM, not encrypted: for the root's own file and for nothing else."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def secret(key: Key) -> bytes:
+    """As the signer takes it: PKCS #8 as DER."""
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def key_name(key: Key) -> bytes:
+    """What the signer calls it (cext/signing.h)."""
+    return hashlib.sha256(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
 def key_of(text: str) -> Key:

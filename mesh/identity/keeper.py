@@ -1,9 +1,9 @@
 """The node's certificates: those it needs, renewed in time, and whom it believes.
 
 What the authority says is asked for again and again, and at once when something changed. When it fails, everything that
-is there is used to its end and asked for anew, later and later. Private keys are made here and never leave: they are
-in no file, message or log. A key stays over renewals, because a handshake that is under way asks for its signature by
-name alone; it ends with the agent, or when its certificate's serial number is denied.
+is there is used to its end and asked for anew, later and later. Private keys are made here, and the signer is given
+them: they are in no file or log. A key stays over renewals; it ends with the agent, or when its certificate's serial
+number is denied.
 """
 
 from __future__ import annotations

@@ -191,7 +191,10 @@ AUTHORITY_FAILURES = Family(
     "seine_identity_authority_failures_total", "counter", "What was asked of the authority in vain.", ("reason",)
 )
 DENIED = Family("seine_identity_denied", "gauge", "SPIFFE ids and serial numbers that are denied now.")
-SIGNATURES = Family("seine_identity_signatures_total", "counter", "Handshakes signed for workers.")
+SIGNER_UP = Family("seine_signer_up", "gauge", "1 while the process that has the private keys is connected.")
+SIGNER_RESTARTS = Family("seine_signer_restarts_total", "counter", "Signers that had to be replaced.")
+SIGNER_KEYS = Family("seine_signer_keys", "gauge", "Private keys that the signer has.")
+SIGNATURES = Family("seine_identity_signatures_total", "counter", "Handshakes signed.")
 SIGNATURES_REFUSED = Family(
     "seine_identity_signatures_refused_total", "counter", "Signatures that workers asked for in vain.", ("reason",)
 )

@@ -187,6 +187,17 @@ class DenialStatus(Value, frozen=True):
     reason: str = ""
 
 
+class SignerStatus(Value, frozen=True):
+    """The process that has the private keys."""
+
+    pid: int = 0
+    up: bool = False
+    restarts: int = 0
+    keys: int = 0
+    signatures: int = 0
+    refused: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
+
+
 class IdentityStatus(Value, frozen=True):
     authority: str = ""  # which
     answered_at: float = 0.0  # when it last did, seconds since 1970; 0: never
@@ -197,8 +208,7 @@ class IdentityStatus(Value, frozen=True):
     denied: tuple[DenialStatus, ...] = ()
     events: dict[str, int] = msgspec.field(default_factory=dict)  # certificates issued, renewed, expired
     failures: dict[str, int] = msgspec.field(default_factory=dict)  # of the authority, by reason
-    signatures: int = 0
-    signatures_refused: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
+    signer: SignerStatus = SignerStatus()
 
 
 class RotatedNode(Value, frozen=True):

@@ -25,9 +25,10 @@ class Town:
     launcher: spawn.Process
 
     def pids(self) -> list[int]:
-        """Workers, and last the QUIC process; 0 for who is not there."""
+        """Workers, signer, QUIC process; 0 for who is not there."""
         status = self.mesh.status()
-        return [worker["pid"] if worker["up"] else 0 for worker in status["workers"]] + [status["quic"]["pid"]]
+        workers = [worker["pid"] if worker["up"] else 0 for worker in status["workers"]]
+        return [*workers, status["identity"]["signer"]["pid"], status["quic"]["pid"]]
 
     def wait_other(self, than: list[int], timeout: float = 10.0) -> None:
         """Until all are there, and each is another process than then."""
@@ -67,7 +68,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 
 def test_whom_the_agent_wants_the_launcher_starts_again_and_again(town: Town) -> None:
-    eventually(lambda: all(town.pids()), "workers and QUIC process")
+    eventually(lambda: all(town.pids()), "all of them")
     before = town.pids()
     assert set(before) == town.children()
     for pid in before:
@@ -83,7 +84,7 @@ def test_a_misspelt_setting_is_told_by_the_agent_and_by_the_launcher(town: Town)
 
 
 def test_they_outlive_the_agent_and_the_next_one_adopts_them(town: Town) -> None:
-    eventually(lambda: all(town.pids()), "workers and QUIC process")
+    eventually(lambda: all(town.pids()), "all of them")
     before = town.pids()
     town.mesh.kill_agent()
     town.mesh.heal()
@@ -91,7 +92,7 @@ def test_they_outlive_the_agent_and_the_next_one_adopts_them(town: Town) -> None
 
 
 def test_who_hangs_the_agent_kills(town: Town) -> None:
-    eventually(lambda: all(town.pids()), "workers and QUIC process")
+    eventually(lambda: all(town.pids()), "all of them")
     before = town.pids()
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
@@ -99,7 +100,7 @@ def test_who_hangs_the_agent_kills(town: Town) -> None:
 
 
 def test_told_to_end_it_ends_all_of_them(town: Town) -> None:
-    eventually(lambda: all(town.pids()), "workers and QUIC process")
+    eventually(lambda: all(town.pids()), "all of them")
     os.kill(town.launcher.pid, signal.SIGTERM)
     assert town.launcher.wait(15.0) == 0
     eventually(lambda: not any(town.pids()), "all to be gone")

@@ -8,6 +8,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CEXT = ROOT / "cext"
@@ -39,14 +40,17 @@ def compile_shared(output: Path, sources: list[Path], *flags: str) -> Path:
     return output
 
 
-def sanitized_engine(folder: Path) -> Path:
-    """The same sources and flags as in use, plus ASan and UBSan."""
-    script = build_script()
-    generated = folder / "_engine.c"
-    script.ffi.emit_c_code(str(generated))
-    sources = [generated, *(CEXT / f"{name}.c" for name in script.SOURCES)]
-    include = f"-I{sysconfig.get_path('include')}"
-    return compile_shared(folder / "_engine.so", sources, *script.FLAGS, "-Werror", *SANITIZE, include)
+def sanitized(folder: Path) -> tuple[Path, Path]:
+    """Engine and signer, of the same sources and flags as in use, plus ASan and UBSan."""
+    script, include = build_script(), f"-I{sysconfig.get_path('include')}"
+
+    def one(name: str, ffi: Any, sources: tuple[str, ...]) -> Path:
+        generated = folder / f"{name}.c"
+        ffi.emit_c_code(str(generated))
+        files = [generated, *(CEXT / f"{source}.c" for source in sources)]
+        return compile_shared(folder / f"{name}.so", files, *script.FLAGS, "-Werror", *SANITIZE, include)
+
+    return one("_engine", script.ffi, script.SOURCES), one("_signer", script.signer_ffi, script.SIGNER_SOURCES)
 
 
 def pure_library(folder: Path) -> Path:

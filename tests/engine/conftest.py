@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-if path := os.environ.get("SEINE_TEST_ENGINE"):
-    spec = importlib.util.spec_from_file_location("mesh.forward._engine", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mesh.forward._engine"] = module
-    spec.loader.exec_module(module)
+if "SEINE_TEST_ENGINE" in os.environ:
+    for name, variable in (("_engine", "SEINE_TEST_ENGINE"), ("signing._signer", "SEINE_TEST_SIGNER")):
+        spec = importlib.util.spec_from_file_location(f"mesh.forward.{name}", os.environ[variable])
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[f"mesh.forward.{name}"] = module
+        spec.loader.exec_module(module)
 
 from tests.engine.rig import Rig
 

@@ -1,7 +1,7 @@
 """Two engines of two nodes, joined over loopback: what one carries comes out of a tunnel of the other.
 
 The destination listens where its `tunnel_port` is, so that a connection there is what sk_lookup would
-have steered to it. Handshakes are signed by the test, as the agent does; `sign = False` leaves them waiting.
+have steered to it. Handshakes are signed by a signer of each node; `sign = False` leaves them waiting.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
-from mesh.forward.engine import NeedSignature
 from mesh.model import Balancer, Direction, Mtls, PlanEndpoint, Protocol, spiffe_id
 from tests.engine.rig import SLOT, Peer, Rig, Server
 from tests.kit.pki import Authority, Certificate
+from tests.kit.signing import OwnSigner
 
 DOMAIN = "cluster.local"
 CLIENT, SERVER = spiffe_id(DOMAIN, "shop", "client"), spiffe_id(DOMAIN, "shop", "web")
@@ -28,9 +28,10 @@ class Node(Rig):
     def __init__(self, authority: Authority, **config: int) -> None:
         self.keys: dict[str, Certificate] = {}
         self.authority, self.sign = authority, True
-        self.unsigned: list[NeedSignature] = []
+        self.signer = OwnSigner()
         self.neighbours: list[Node] = []
         super().__init__(True, -1, **config)
+        self.engine.set_signer(self.signer.open().detach())
 
     def trust(self, *roots: Certificate, denied: tuple[str, ...] = ()) -> None:
         self.engine.set_trust(DOMAIN, [each.der for each in roots or (self.authority.root,)], denied)
@@ -38,35 +39,31 @@ class Node(Rig):
     def identify(self, name: str, certificate: Certificate | None = None, mtls: Mtls = Mtls.PERMISSIVE) -> None:
         """This node's pod is that, and has this certificate."""
         self.keys[name] = certificate or self.authority.issue(name)
+        self.signer.know(self.keys[name])
         self.engine.set_identity(name, self.keys[name].chain)
         self.engine.add_pod(SLOT, 77, identity=name, mtls=mtls, baggage="k8s.namespace.name=shop,service.name=x")
 
     def step(self) -> bool:
         """Either node may have something to do."""
-        fds = {node.engine.fd: node for node in (self, *self.neighbours)}
-        ready, _, _ = select.select(list(fds), [], [], 0.005)
-        for fd in ready:
-            fds[fd].pump()
-        return bool(ready)
+        return self._act(0.005)
 
     def settle(self) -> None:
-        fds = {node.engine.fd: node for node in (self, *self.neighbours)}
-        while ready := select.select(list(fds), [], [], 0)[0]:
-            for fd in ready:
-                fds[fd].pump()
+        while self._act(0):
+            pass
 
-    def pump(self) -> None:
-        super().pump()
-        asked = [event for event in self.events if isinstance(event, NeedSignature)]
-        self.events = [event for event in self.events if not isinstance(event, NeedSignature)]
-        self.unsigned += asked
-        if self.sign:
-            self.answer()
+    def _act(self, seconds: float) -> bool:
+        nodes = (self, *self.neighbours)
+        acts = {node.engine.fd: node.pump for node in nodes} | {
+            node.signer.fd: node.signer.run for node in nodes if node.sign
+        }
+        ready, _, _ = select.select(list(acts), [], [], seconds)
+        for fd in ready:
+            acts[fd]()
+        return bool(ready)
 
-    def answer(self, refuse: bool = False) -> None:
-        while self.unsigned:
-            want = self.unsigned.pop()
-            self.engine.signed(want.job, b"" if refuse else self.keys[want.identity].sign(want.content))
+    def close(self) -> None:
+        super().close()
+        self.signer.close()
 
 
 class Pair:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.build import ROOT, sanitized_engine
+from tests.engine.build import ROOT, sanitized
 
 SUPPRESSIONS = "leak:python3\nleak:_cffi_backend\nleak:libffi\nleak:ld-linux\nleak:libcrypto\nleak:libssl\n"
 
@@ -26,12 +26,13 @@ def library(name: str) -> str:
     return path
 
 
-def environment(folder: Path, engine: Path) -> dict[str, str]:
+def environment(folder: Path, engine: Path, signer: Path) -> dict[str, str]:
     suppressions = folder / "suppressions"
     suppressions.write_text(SUPPRESSIONS)
     return {
         **os.environ,
         "SEINE_TEST_ENGINE": str(engine),
+        "SEINE_TEST_SIGNER": str(signer),
         "LD_PRELOAD": f"{library('libasan.so')} {library('libubsan.so')}",
         "PYTHONMALLOC": "malloc",
         "ASAN_OPTIONS": f"detect_leaks=1:malloc_context_size=2:exitcode=66:log_path={folder}/report",
@@ -47,7 +48,7 @@ OWN_BUILDS = "tests/engine/http1"  # makes sanitized programs of its own; a comp
 def test_the_engine_is_clean_under_sanitizers(tmp_path: Path) -> None:
     if "SEINE_TEST_ENGINE" in os.environ:
         return  # this is that run
-    engine = sanitized_engine(tmp_path)
+    engine, signer = sanitized(tmp_path)
     run = subprocess.run(
         [
             sys.executable,
@@ -61,7 +62,7 @@ def test_the_engine_is_clean_under_sanitizers(tmp_path: Path) -> None:
             f"--ignore={OWN_BUILDS}",
         ],
         cwd=ROOT,
-        env=environment(tmp_path, engine),
+        env=environment(tmp_path, engine, signer),
         capture_output=True,
         text=True,
         check=False,

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from mesh.model import Protocol, spiffe_id
-from tests.engine.pair import CLIENT, HERE, Pair
+from tests.engine.pair import CLIENT, HERE, SERVER, Pair
 from tests.engine.rig import SLOT, Reset
 from tests.kit.pki import Authority
+from tests.kit.signing import OwnSigner
 
 MIB = 1 << 20
+MANY = 250  # below the limit of handshakes that come at once
 OTHER = spiffe_id("cluster.local", "shop", "other")
 
 
@@ -121,23 +123,89 @@ def test_the_loop_goes_on_while_a_handshake_waits_for_its_signature(pair: Pair) 
     server = pair.serve()
     client = pair.source.client()
     client.send(b"patience")
-    pair.source.until(lambda: pair.destination.unsigned)
+    pair.source.until(lambda: pair.destination.count("tls_signatures"))
     pair.source.settle()
     assert server.try_accept() is None
     pair.destination.sign = True
-    pair.destination.answer()
     assert server.accept().receive(8) == b"patience"
 
 
 def test_a_signature_that_is_refused_ends_the_handshake_with_its_reason(pair: Pair) -> None:
-    pair.source.sign = False
+    pair.source.signer.forget(pair.source.keys[CLIENT])
     pair.serve()
     client = pair.source.client()
-    pair.source.until(lambda: pair.source.unsigned)
-    pair.source.answer(refuse=True)
-    pair.source.sign = True
     pair.source.wait_for(tls_failed_unsigned=1)
+    assert pair.source.count("tls_signature_refused") == 1
     client.close()
+
+
+def test_handshakes_wait_for_another_signer_when_theirs_has_ended(pair: Pair) -> None:
+    """What was asked and not answered is asked of the new one, and so is what was asked of nobody."""
+    pair.destination.sign = False
+    server = pair.serve()
+    client = pair.source.client()
+    client.send(b"patience")
+    pair.source.until(lambda: pair.destination.count("tls_signatures"))
+    pair.destination.signer.close()
+    pair.source.until(lambda: not pair.destination.count("signer"))
+    another = pair.source.client()
+    another.send(b"patience")
+    pair.source.settle()
+    assert server.try_accept() is None
+    pair.destination.signer = OwnSigner()
+    pair.destination.signer.know(pair.destination.keys[SERVER])
+    pair.destination.engine.set_signer(pair.destination.signer.open().detach())
+    pair.destination.sign = True
+    assert server.accept().receive(8) == b"patience"
+    assert server.accept().receive(8) == b"patience"
+    assert pair.destination.count("signer_lost") == 1
+
+
+def test_a_handshake_without_a_signer_ends_with_that_as_its_reason() -> None:
+    with Pair(tunnel_handshake_ms=50) as pair:
+        pair.ready()
+        pair.source.signer.close()
+        pair.serve()
+        pair.source.client()
+        pair.source.wait_for(tls_failed_unsigned=1)
+        pair.source.signer = OwnSigner()
+
+
+def test_more_requests_than_a_socket_takes_are_asked_one_after_the_other() -> None:
+    """A signer that is late: what it has not been asked yet waits in the engine."""
+    with Pair(stock_target=2, stock_low=1, connect_timeout_ms=20_000) as pair:
+        pair.ready()
+        pair.destination.sign = False
+        server = pair.serve()
+        for slot in range(100, 100 + MANY):
+            pair.source.engine.add_pod(slot, 77, identity=CLIENT)
+        clients = [pair.source.client(slot=slot) for slot in range(100, 100 + MANY)]
+        for client in clients:
+            client.send(b"x")
+        pair.source.until(lambda: pair.destination.count("tls_signatures") == MANY)
+        pair.destination.sign = True
+        apps = [server.accept() for _ in clients]
+        assert [app.receive(1) for app in apps] == [b"x"] * MANY
+
+
+@pytest.mark.parametrize("said", [b"", b"x" * 87, b"x" * 89, b"x" * 4000], ids=["nothing", "short", "long", "huge"])
+def test_who_says_what_is_no_answer_is_no_signer(pair: Pair, said: bytes) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        pair.source.engine.set_signer(theirs.detach())
+        assert pair.source.count("signer") == 1
+        ours.send(said) if said else ours.close()
+        pair.source.wait_for(signer_lost=1)
+    assert pair.source.count("signer") == 0
+
+
+def test_an_answer_that_nobody_waits_for_is_nobodys(pair: Pair) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pair.source.engine.set_signer(theirs.detach())
+    ours.send(b"\xff" * 88)
+    pair.source.settle()
+    assert pair.source.count("signer") == 1
+    ours.close()
 
 
 def test_who_is_denied_loses_live_connections(pair: Pair) -> None:

@@ -27,6 +27,7 @@ class Home:
         self.node.trust()
         self.node.identify(CLIENT)
         self.node.keys[SERVER] = self.node.authority.issue(SERVER)
+        self.node.signer.know(self.node.keys[SERVER])
         self.node.engine.set_identity(SERVER, self.node.keys[SERVER].chain)
         self.node.engine.add_pod(OTHER, 78, identity=SERVER)
         self.node.engine.add_listener(OTHER, Direction.INBOUND, self.listener.dup().detach())

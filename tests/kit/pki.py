@@ -36,10 +36,15 @@ class Certificate:
         text = f"{self.certificate.serial_number:x}"
         return text.zfill(len(text) + len(text) % 2)
 
-    def sign(self, content: bytes) -> bytes:
-        """As the agent does for a worker."""
+    @property
+    def ours(self) -> ec.EllipticCurvePrivateKey:
+        """The key, of the kind that our own identities have."""
         assert isinstance(self.key, ec.EllipticCurvePrivateKey)
-        return self.key.sign(content, ec.ECDSA(hashes.SHA256()))
+        return self.key
+
+    def sign(self, content: bytes) -> bytes:
+        """As the signer does."""
+        return self.ours.sign(content, ec.ECDSA(hashes.SHA256()))
 
     def pem(self) -> bytes:
         """Certificates and key, for programs that want a file."""

@@ -3,7 +3,7 @@
     async with Street() as street:
         reader, writer = await street.a.call(street.b, "10.2.0.1:80")
 
-Sockets, handshakes and datagrams are real; only what the agent and the engine do is played here: keys sign, what
+Sockets, handshakes and datagrams are real; only what the agent and the engine do is played here: what
 arrives is served by `Corner.app`. Knows nothing of namespaces: everybody is on 127.0.0.1.
 """
 
@@ -22,7 +22,7 @@ from typing import Self
 import msgspec
 
 from mesh.aio.channel import Channel, ChannelClosed
-from mesh.forward.messages import Identity, Message, SetIdentities, SetTrust, Sign, Signed
+from mesh.forward.messages import Identity, Message, SetIdentities, SetSigner, SetTrust
 from mesh.forward.quic import messages as say
 from mesh.forward.quic.caller import Caller
 from mesh.forward.quic.connection import LIMITS, Limits
@@ -32,6 +32,7 @@ from mesh.forward.quic.node import Node
 from mesh.forward.quic.wire import open_socket
 from mesh.identity.peer import Unproven, is_denied, prove
 from tests.kit.pki import Authority, Certificate
+from tests.kit.signing import OwnSigner
 
 DOMAIN = "cluster.local"
 TURNS_SECONDS = 0.02  # some turns of the loop, in which what was cancelled closes what it has
@@ -76,7 +77,7 @@ class Corner:
         self.app: App = echo
         self.status = Status.CARRIED  # what the worker answers to arrivals
         self.arrivals: list[Opening] = []
-        self.signing = True
+        self.signer = OwnSigner()
         self.reports: list[say.ReportQuic] = []
         self.node = Node(NodeCredentials(prove, is_denied, Unproven, time.time), limits)
         self._directory = directory
@@ -96,6 +97,9 @@ class Corner:
         welcome = say.WelcomeQuic(node=self.name, drain_seconds=2, reset_key=b"k" * 32, datagram_bytes=1200)
         self.tell(welcome, [self.udp.fileno(), door.fileno()])
         door.close()
+        with self.signer.open() as way:
+            self.tell(SetSigner(), [way.fileno()])
+        asyncio.get_running_loop().add_reader(self.signer.fd, self.signer.run)
         self.tell_identities()
         self.tell(SetTrust(domain=DOMAIN, roots=self.roots))
         self.tell(say.SetHere(pods=(say.Here(address=self.address, identity=self.identity),)))
@@ -112,6 +116,8 @@ class Corner:
         self.agent.send(say.encode(message), descriptors)
 
     def tell_identities(self) -> None:
+        for each in self.certificates.values():
+            self.signer.know(each)
         known = tuple(Identity(name=name, chain=each.chain) for name, each in self.certificates.items())
         self.tell(SetIdentities(known=known))
 
@@ -131,11 +137,7 @@ class Corner:
                 for fd in descriptors:
                     os.close(fd)
                 message = say.decode_from_quic(payload)
-                if isinstance(message, Sign):
-                    certificate = self.certificates.get(message.identity)
-                    signature = certificate.sign(message.content) if certificate and self.signing else b""
-                    self.tell(Signed(job=message.job, signature=signature))
-                elif isinstance(message, say.ReportQuic):
+                if isinstance(message, say.ReportQuic):
                     self.reports.append(message)
         except ChannelClosed:
             return
@@ -197,6 +199,8 @@ class Corner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.node.close()
+        asyncio.get_running_loop().remove_reader(self.signer.fd)
+        self.signer.close()
         self.agent.close()
         self.channel.close()
         self.udp.close()

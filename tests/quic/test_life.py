@@ -129,7 +129,7 @@ def test_who_is_not_the_expected_one_is_refused(run: Run) -> None:
     run(scenario())
 
 
-def test_without_an_agent_what_stands_goes_on_and_new_handshakes_go_by_hbone(run: Run) -> None:
+def test_without_an_agent_what_stands_goes_on_and_new_handshakes_are_made(run: Run) -> None:
     async def scenario() -> None:
         async with Street() as street:
             reader, writer = await street.a.call(street.b)
@@ -143,10 +143,20 @@ def test_without_an_agent_what_stands_goes_on_and_new_handshakes_go_by_hbone(run
             other = spiffe("other")
             street.b.certificates[other] = street.authority.issue(other)
             street.b.tell_identities()
-            await by_hbone(street, target=other)
-            assert street.a.counts["handshakes_failed/unsigned"] == 1
-            for each in (writer, more):
+            street.b.tell(say.SetHere(pods=(say.Here(address="10.2.0.2", identity=other),)))
+            _, new = await street.a.call(street.b, "10.2.0.2:80", target=other)
+            for each in (writer, more, new):
                 each.close()
+
+    run(scenario())
+
+
+def test_what_the_signer_refuses_goes_by_hbone(run: Run) -> None:
+    async def scenario() -> None:
+        async with Street() as street:
+            street.a.signer.forget(street.a.certificates[street.a.identity])
+            await by_hbone(street)
+            assert street.a.counts["handshakes_failed/unsigned"] == 1
 
     run(scenario())
 

@@ -20,9 +20,9 @@
     repeats      small frames once more, where packets are lost: decided here
     windows      how much a peer may send: decided here
     floods       how often a peer may do what costs us and not it: decided here
-    handshake    mutual TLS 1.3 on aioquic, with keys that stay in the agent
+    handshake    mutual TLS 1.3 on aioquic, with keys that stay in the signer
     credentials  who we are and whom we believe, as the agent told it
-    signer       signatures that the agent makes
+    signer       signatures, asked of the signer
     name         what a client calls the identity it wants, so that nobody on the wire can read it
     wire         the UDP socket, in batches
     datagrams    datagrams as bytes: whose, what, how many of a batch

@@ -1,15 +1,17 @@
 """Who we are on this node and whom we believe, as the agent told it: what handshakes ask for.
 
-The private keys are not here: a signature is asked of the agent. `prove` and `is_denied` are given
+The private keys are not here: signatures are asked of the signer. `prove` and `is_denied` are given
 (mesh.identity.peer), because stages do not know each other.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mesh.forward.quic.handshake import Own, Reason, Refused
 from mesh.forward.quic.name import meant_by, opaque_name
@@ -52,6 +54,14 @@ class NodeCredentials:
         if found is None:
             raise Refused(Reason.NAME, "nobody of that name is here")
         return found
+
+    def key_of(self, name: str) -> bytes:
+        """What the signer calls the key of an identity of ours (cext/signing.h); empty: we have none."""
+        own = self.own.get(name)
+        if own is None:
+            return b""
+        public = x509.load_der_x509_certificate(own.chain[0]).public_key()
+        return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
     def prove(self, chain: Sequence[bytes], by_server: bool) -> str:
         try:

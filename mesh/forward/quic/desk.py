@@ -1,4 +1,4 @@
-"""The agent's side of the QUIC process: its sockets made, its state told, its signatures made, its counters kept.
+"""The agent's side of the QUIC process: its sockets made, its state told, its counters kept.
 
 It is wanted while some MeshNode asks for QUIC, ours or a peer's. Told is state, not history: a process that
 (re)connects is told all of it. The UDP socket stays with us as well, so that datagrams wait for a successor; the
@@ -22,7 +22,8 @@ import msgspec
 from mesh.aio.channel import Channel, ChannelClosed
 from mesh.config import TUNNEL_PORT
 from mesh.forward import programs
-from mesh.forward.messages import Identity, Message, SetIdentities, SetTrust, Sign, Signed
+from mesh.forward.fleet import OpenSigner
+from mesh.forward.messages import Identity, Message, SetIdentities, SetSigner, SetTrust
 from mesh.forward.quic import messages as say
 from mesh.forward.quic.caller import DOOR
 from mesh.forward.quic.wire import open_socket
@@ -49,7 +50,7 @@ class Member:
 
 
 class Desk(Charge):
-    """Kept alive by the supervisor. `sign(identity, content)`: empty when there is no such key."""
+    """Kept alive by the supervisor. `open_signer`: as the fleet's."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Desk(Charge):
         run_dir: Path,
         uid: int,
         drain_seconds: float,
-        sign: Callable[[str, bytes], bytes],
+        open_signer: OpenSigner,
         open_udp: Callable[[int], socket.socket] = open_socket,
         installed: bool = find_spec("aioquic") is not None,
     ) -> None:
@@ -65,7 +66,7 @@ class Desk(Charge):
         self.wanted = False
         self._decided = False  # after a start nobody knows yet: one that outlived our predecessor goes on
         self._node, self._uid, self._drain_seconds = node, uid, drain_seconds
-        self._sign, self._open_udp, self._installed = sign, open_udp, installed
+        self._open_signer, self._open_udp, self._installed = open_signer, open_udp, installed
         self._door = run_dir / DOOR
         self._reset_key = secrets.token_bytes(32)
         self._udp: socket.socket | None = None
@@ -120,6 +121,16 @@ class Desk(Charge):
             self._here = here
             self._say(say.SetHere(pods=here))
 
+    def renew_signer(self) -> None:
+        """Another one is there."""
+        if self.member is not None:
+            self._give_signer(self.member)
+
+    def _give_signer(self, member: Member) -> None:
+        if (fd := self._open_signer()) is not None:
+            member.say(SetSigner(), [fd])
+            os.close(fd)
+
     def _say(self, message: Message) -> None:
         if self.member is not None:
             self.member.say(message)
@@ -166,6 +177,7 @@ class Desk(Charge):
         member.say(welcome, [each.fileno() for each in sockets])
         for each in sockets[1:]:  # the door is its alone
             each.close()
+        self._give_signer(member)
         if self._trust is not None:
             member.say(self._trust)
         member.say(SetIdentities(known=tuple(self._identities.values())))
@@ -204,8 +216,6 @@ class Desk(Charge):
 
     def _answer(self, member: Member, message: say.FromQuic) -> None:
         match message:
-            case Sign(job=job, identity=identity, content=content):
-                member.say(Signed(job=job, signature=self._sign(identity, content)))
             case say.ReportQuic():
                 member.report = message
                 member.reports += 1

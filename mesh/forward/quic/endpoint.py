@@ -65,7 +65,7 @@ Sign = Callable[[str, bytes, Callable[[bytes], None]], None]
 
 
 class Endpoint:
-    """`sign(identity, content, answer)` asks the agent; `serve` owns what others begin."""
+    """`sign(identity, content, answer)` asks the signer; `serve` owns what others begin."""
 
     def __init__(
         self,

@@ -4,8 +4,6 @@ aioquic asks clients for no certificate (but in a test switch), believes any tha
  - a client is asked, and refused without a certificate; whether one is believed, and who it is, `Credentials` decides;
  - a server shows the certificate of the identity that the client's name means (see `name`);
  - the handshake stops where it needs a signature (`wanted`) and goes on when `signed` brings it: the loop never waits.
-   What was measured: the agent answers in 0.05 to 0.13 ms when idle, and compiles the plans of 1000 pods for 35 ms
-   meanwhile; a blocking call would hold up every stream of the node for that long;
  - no resumption and no early data: nothing crosses identities, nothing can be replayed;
  - one group and what HBONE offers of suites; messages have a limit.
 The methods that override aioquic's follow them step by step (RFC 8446 section 4), hence the pinned release.

@@ -1,6 +1,6 @@
 """What the QUIC process says to the agent and to workers; descriptors ride beside the message named here.
 
-To and from the agent: identities, trust and signatures are those of mesh.forward.messages. To and from a worker: a
+From the agent: identities, trust and the way to the signer are those of mesh.forward.messages. To and from a worker: a
 connection is asked for by `Open` and arrives by `Arrive`; with it goes one end of a loopback TCP connection that
 carries nothing but the application's bytes, half-closes and resets as they are. That is why it is no Unix socket:
 those cannot say "reset" when the other end has half-closed, and a cut answer would pass for a whole one.
@@ -13,7 +13,7 @@ from enum import IntEnum
 
 import msgspec
 
-from mesh.forward.messages import Message, SetIdentities, SetTrust, Sign, Signed
+from mesh.forward.messages import Message, SetIdentities, SetSigner, SetTrust
 from mesh.model import Value
 
 
@@ -79,8 +79,8 @@ class ReportQuic(Message, frozen=True):
     ways: tuple[NodeWay, ...]
 
 
-FromQuic = HelloQuic | Sign | ReportQuic
-ToQuic = WelcomeQuic | SetIdentities | SetTrust | SetHere | Signed | DrainQuic
+FromQuic = HelloQuic | ReportQuic
+ToQuic = WelcomeQuic | SetIdentities | SetTrust | SetHere | SetSigner | DrainQuic
 
 
 # --- with a worker

@@ -1,7 +1,7 @@
 """All of a node's QUIC process but its start: what the agent says, put into effect; what it is told, gathered.
 
 It lives on what it was told: while the agent is away connections go on, and new ones between identities that already
-have a tunnel too; a new handshake needs the agent's signature.
+have a tunnel too, and new handshakes as well: they are signed by the signer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import Enum
 from aioquic.h3.connection import ErrorCode
 
 from mesh.aio.channel import Channel, ChannelClosed
-from mesh.forward.messages import Message, SetIdentities, SetTrust, Signed
+from mesh.forward.messages import Message, SetIdentities, SetSigner, SetTrust
 from mesh.forward.quic import messages as say
 from mesh.forward.quic.connection import LIMITS, Connection, Limits
 from mesh.forward.quic.credentials import NodeCredentials
@@ -82,7 +82,7 @@ class Node:
 
     def __init__(self, credentials: NodeCredentials, limits: Limits = LIMITS) -> None:
         self._credentials, self._limits = credentials, limits
-        self._signer = Signer()
+        self._signer = Signer(credentials.key_of)
         self._counts: Counter[str] = Counter()
         self._channel: Channel | None = None
         self._here: dict[str, str] = {}
@@ -96,13 +96,11 @@ class Node:
 
     def meet(self, channel: Channel) -> None:
         self._channel = channel
-        self._signer.meet(self._say)
         udp = [self.parts.wire.sock.fileno()] if self.parts else []
         self._say(say.HelloQuic(reset_key=self._reset_key), udp)
 
     def part(self) -> None:
         self._channel = None
-        self._signer.part()
 
     def _say(self, message: Message, descriptors: list[int] | None = None) -> None:
         if self._channel is not None:
@@ -125,8 +123,8 @@ class Node:
                 self._here = {each.address: each.identity for each in pods}
                 if self.parts is not None:
                     self.parts.serving.here = self._here
-            case Signed(job=job, signature=signature):
-                self._signer.signed(job, signature)
+            case SetSigner():
+                self._signer.meet(socket.socket(fileno=descriptors[0]))
             case say.DrainQuic():
                 self.drain()
 
@@ -216,6 +214,7 @@ class Node:
     def close(self) -> None:
         if self._draining is not None:
             self._draining.cancel()
+        self._signer.close()
         if self.parts is not None:
             self.parts.close()
 

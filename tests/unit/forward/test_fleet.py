@@ -9,7 +9,7 @@ import msgspec
 
 from mesh.aio.channel import Channel
 from mesh.forward import messages as say
-from mesh.forward.fleet import Fleet, Hear, MakeSockets, ServedPod
+from mesh.forward.fleet import Fleet, Hear, MakeSockets, OpenSigner, ServedPod
 from mesh.model import Authorization, Plan, Ruling, Source
 
 LIMITS = say.Limits(max_connections=0, connect_timeout_ms=1, detect_timeout_ms=2, idle_timeout_ms=3, stream_idle_ms=4)
@@ -67,12 +67,14 @@ class FakeWorker:
         return say.decode_from_agent(payload)
 
 
-def sign(name: str, content: bytes) -> bytes:
-    return name.encode() + content
+def no_signer() -> None:
+    return None
 
 
-def make_fleet(sockets: MakeSockets = two_sockets, hear: Hear = lambda _: None) -> Fleet:
-    return Fleet(WELCOME, sockets, sign, os.open("/dev/null", os.O_RDONLY), hear)
+def make_fleet(
+    sockets: MakeSockets = two_sockets, hear: Hear = lambda _: None, open_signer: OpenSigner = no_signer
+) -> Fleet:
+    return Fleet(WELCOME, sockets, open_signer, os.open("/dev/null", os.O_RDONLY), hear)
 
 
 def test_a_worker_that_comes_late_is_told_everything_and_then_that_this_is_all() -> None:
@@ -233,33 +235,41 @@ def test_only_the_difference_of_identities_is_told() -> None:
     play(scenario)
 
 
-def test_a_handshake_is_signed_for_whoever_asks() -> None:
+def test_every_worker_has_a_socket_of_its_own_to_the_signer_and_to_each_that_follows() -> None:
+    signers: list[str] = []
+
+    def open_signer() -> int | None:
+        return os.open(signers[-1], os.O_RDONLY) if signers else None
+
     async def scenario() -> None:
-        worker = FakeWorker(make_fleet())
-        await worker.hear()
-        worker.tell(say.Sign(job=7, identity="web", content=b"hash"))
-        assert await worker.hear() == say.Signed(job=7, signature=b"webhash")
+        fleet = make_fleet(open_signer=open_signer)
+        early = FakeWorker(fleet)
+        assert isinstance(await early.hear(), say.Welcome)
+        signers.append("/dev/null")
+        fleet.renew_signer()
+        assert await early.hear() == say.SetSigner()
+        late = FakeWorker(fleet, 1)
+        assert [type(await late.hear()) for _ in range(2)] == [say.Welcome, say.SetSigner]
+        fleet.renew_signer()
+        assert await early.hear() == await late.hear() == say.SetSigner()
 
     play(scenario)
 
 
-def test_a_worker_that_asks_without_end_keeps_nobody_else_from_the_loop() -> None:
-    asked: list[str] = []
-
-    def count(name: str, content: bytes) -> bytes:
-        asked.append(name)
-        return content
+def test_a_worker_that_says_much_keeps_nobody_else_from_the_loop() -> None:
+    heard: list[object] = []
 
     async def scenario() -> None:
-        fleet = Fleet(WELCOME, two_sockets, count, os.open("/dev/null", os.O_RDONLY))
+        fleet = make_fleet(hear=heard.append)
+        fleet.set_plans({})
         greedy, other = FakeWorker(fleet), FakeWorker(fleet, 1)
         await greedy.hear()
         await other.hear()
-        for job in range(1000):
-            greedy.tell(say.Sign(job=job, identity="greedy", content=b"x"))
-        other.tell(say.Sign(job=1, identity="other", content=b"x"))
-        await other.hear()
-        assert len(asked) < 100
+        for _ in range(1000):
+            greedy.tell(say.Ruled(rulings=()))
+        other.tell(say.NeedPlan(connection=1, address="10.0.0.9", port=80))
+        assert isinstance(await other.hear(), say.NoPlan)
+        assert len(heard) < 100
 
     play(scenario)
 

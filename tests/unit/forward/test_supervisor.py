@@ -100,6 +100,27 @@ def test_a_worker_that_beats_lives_and_one_that_stops_is_killed_once_it_was_sile
     assert channel.closed
 
 
+def test_the_successor_of_one_that_hung_before_it_ever_beat_has_all_its_time(tmp_path: Path) -> None:
+    """Its first look has the same beat as the last one of who was killed: none."""
+    bench = Bench(tmp_path, FakeClock(100.0), starts=False)
+    bench.join(0)
+    for _ in range(HUNG_CHECKS):
+        bench.check(0)
+    assert bench.killed == ["worker 0"]
+    del bench.fleet.members[0]
+    bench.check(0)
+    bench.join(0)
+    bench.check(0)
+    assert bench.killed == ["worker 0"]
+
+
+def test_the_successor_of_one_that_was_adopted_is_counted(bench: Bench) -> None:
+    bench.join(0)
+    bench.check(0)
+    del bench.fleet.members[0]
+    assert bench.check(0).restarts == 1
+
+
 def test_a_machine_that_slept_condemns_nobody(bench: Bench) -> None:
     """After a suspension the beats are old, but the first look counts as one check only."""
     bench.join(0)

@@ -27,6 +27,9 @@ def test_what_ends_when_what_failed_and_what_was_refused() -> None:
         "denied": 1,
         "signatures_total": 12,
         "signatures_refused_total/content": 1,
+        "seine_signer_up": 1,
+        "seine_signer_restarts_total": 1,
+        "seine_signer_keys": 2,
     }
 
 

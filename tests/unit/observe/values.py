@@ -15,6 +15,7 @@ from mesh.observe.status import (
     PodStatus,
     RootStatus,
     ServiceStatus,
+    SignerStatus,
     SourceStatus,
     StatusDocument,
     WorkerStatus,
@@ -130,7 +131,6 @@ def identity(**changed: Any) -> IdentityStatus:
         denied=(DenialStatus(what="beef", until=2000.0, reason="stolen [laptop]"),),
         events={"issued": 3, "renewed": 2},
         failures={"unreachable": 7},
-        signatures=12,
-        signatures_refused={"content": 1},
+        signer=SignerStatus(pid=9, up=True, restarts=1, keys=2, signatures=12, refused={"content": 1}),
     )
     return msgspec.structs.replace(given, **changed)

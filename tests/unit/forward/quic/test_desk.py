@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mesh.aio.channel import Channel
-from mesh.forward.messages import Identity, Message, SetIdentities, SetTrust, Sign, Signed
+from mesh.forward.messages import Identity, Message, SetIdentities, SetSigner, SetTrust
 from mesh.forward.quic import messages as say
 from mesh.forward.quic.desk import Desk
 
@@ -24,11 +24,13 @@ class Process:
 
     def __init__(self, directory: Path) -> None:
         self.opened = 0
-        self.desk = Desk(
-            "node", directory, os.getuid(), 7.0, lambda who, what: f"{who} signs ".encode() + what, self.udp
-        )
+        self.signer = ""  # a file that stands for its socket
+        self.desk = Desk("node", directory, os.getuid(), 7.0, self.open_signer, self.udp)
         self.desk.want(True)
         self.door = directory / "tunnels.sock"
+
+    def open_signer(self) -> int | None:
+        return os.open(self.signer, os.O_RDONLY) if self.signer else None
 
     def udp(self, port: int) -> socket.socket:
         assert port == 15008
@@ -108,15 +110,18 @@ def test_changes_are_told_and_nothing_twice(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_a_signature_is_made_for_who_asks(tmp_path: Path) -> None:
+def test_it_is_given_a_socket_to_the_signer_and_to_each_that_follows(tmp_path: Path) -> None:
     async def scenario(process: Process) -> None:
+        process.signer = "/dev/null"
         await process.connect()
         _, descriptors = await process.hear(say.WelcomeQuic)
+        _, first = await process.hear(SetSigner)
         await process.hear(SetIdentities)
         await process.hear(say.SetHere)
-        process.say(Sign(job=5, identity="spiffe://a", content=b"this"))
-        assert (await process.hear(Signed))[0] == Signed(job=5, signature=b"spiffe://a signs this")
-        for fd in descriptors:
+        process.desk.renew_signer()
+        _, second = await process.hear(SetSigner)
+        assert len(first) == len(second) == 1
+        for fd in descriptors + first + second:
             os.close(fd)
         await process.end()
 
@@ -182,8 +187,8 @@ def test_before_the_source_was_read_nobody_is_sent_away(tmp_path: Path) -> None:
         await process.hear(say.WelcomeQuic)
         await process.hear(SetIdentities)
         await process.hear(say.SetHere)
-        process.say(Sign(job=1, identity="spiffe://a", content=b""))
-        await process.hear(Signed)  # and no word of draining
+        process.desk.set_here({"10.1.0.1": "spiffe://a"})
+        await process.hear(say.SetHere)  # and no word of draining
         await process.end()
 
     run(tmp_path, scenario)
@@ -230,7 +235,7 @@ def test_a_port_that_is_taken_is_a_problem_that_is_told(tmp_path: Path, monkeypa
 
 
 def test_without_the_library_nothing_is_started_and_the_operator_is_told(tmp_path: Path) -> None:
-    desk = Desk("node", tmp_path, os.getuid(), 7.0, lambda who, what: b"", installed=False)
+    desk = Desk("node", tmp_path, os.getuid(), 7.0, lambda: None, installed=False)
     desk.want(True)
     assert not desk.wanted
     assert "aioquic is not installed" in desk.problem
