@@ -79,6 +79,14 @@ static inline bool may_send(const struct bpf_sock *sk)
     return sk->state == BPF_TCP_ESTABLISHED || sk->state == BPF_TCP_CLOSE_WAIT;
 }
 
+/* The id of the cgroup that this node's kubelet is in; 0: not known. */
+static inline u64 kubelet(void)
+{
+    u32 which = SETTING_KUBELET;
+    u64 *cgroup = settings.lookup(&which);
+    return cgroup ? *cgroup : 0;
+}
+
 static inline bool skipped(u32 slot, u8 direction, u16 port)
 {
     struct port_rule rule = {.slot = slot, .port = port, .direction = direction};

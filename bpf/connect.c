@@ -133,12 +133,21 @@ static inline bool overflown(void)
     return left_out && *left_out;
 }
 
+/* Whose it is only a hook in the process's own call can tell; sockops knows the whole tuple. */
+static inline int outside(struct bpf_sock *sk, const struct route *route)
+{
+    u64 cgroup = kubelet();
+    if (cgroup && cgroup == bpf_get_current_cgroup_id())
+        write_note(sk, NOTE_KUBELET, &route->to); /* without memory for it one probe fails */
+    return PASS;
+}
+
 static inline int judge(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct route *route)
 {
     u64 netns = bpf_get_netns_cookie(ctx);
     u32 *found = slots.lookup(&netns);
     if (!found)
-        return PASS;
+        return outside(sk, route);
     u32 slot = route->slot = *found;
     struct pod *pod = pods.lookup(&slot);
     if (!pod || !(pod->flags & POD_ENROLLED))

@@ -29,6 +29,10 @@ BPF_SK_STORAGE(notes, struct note);
 /* Notes on their way from the client's socket to the accepted one; written before the SYN leaves, deleted on accept. */
 BPF_TABLE("lru_hash", struct flow, struct note, flows, FLOWS_MAX);
 
+/* When kubelet began a connection, CLOCK_MONOTONIC ns; sockops writes it before the SYN leaves, and nobody deletes it
+ * on use: a connection request may come more than once. */
+BPF_TABLE("lru_hash", struct probe, u64, probes, PROBES_MAX);
+
 /* CLOCK_MONOTONIC ns, written by workers through mmap: cell 0 by all of them, cell 1 + w by worker w; behind
  * them how many connections each carries, for the others (cext/neighbours.c). */
 BPF_F_TABLE("array", u32, u64, heartbeat, 1 + 2 * WORKERS_MAX, BPF_F_MMAPABLE);

@@ -2,8 +2,8 @@
 /*
  * A new TCP connection arrives at a pod: any port goes to our inbound listener inside the pod, where the accepted
  * socket's local address is the original destination and its peer the true client. Attached to one pod's netns.
- * Passes what is not TCP (else the pod's UDP dies), what another BPF program looks up (ingress_ifindex 0), and what
- * comes from the pod itself, which is also how a worker reaches the app.
+ * Passes what is not TCP (else the pod's UDP dies), what another BPF program looks up (ingress_ifindex 0), what comes
+ * from the pod itself, which is also how a worker reaches the app, and what kubelet has begun.
  */
 #include "common.h"
 
@@ -52,6 +52,19 @@ static inline bool from_inside(struct bpf_sk_lookup *ctx, const struct pod *pod)
     return is_ip4(remote) ? remote[3] == pod->ip4 : same(remote, pod->ip6);
 }
 
+/* Begun by this node's kubelet a moment ago (sockops wrote it down): it must learn how the pod is, come what may. */
+static inline bool from_kubelet(struct bpf_sk_lookup *ctx)
+{
+    struct probe probe = {};
+    if (!kubelet())
+        return false;
+    read_addresses(ctx, probe.server.ip, probe.client.ip);
+    probe.server.port = ctx->local_port;
+    probe.client.port = bpf_ntohs((u16)ctx->remote_port);
+    u64 *begun = probes.lookup(&probe);
+    return begun && bpf_ktime_get_ns() - *begun < PROBE_SECONDS_MAX * 1000000000ULL;
+}
+
 static inline int inbound_without_worker(u32 slot, const struct pod *pod)
 {
     if (pod->flags & POD_CLOSED) {
@@ -76,6 +89,10 @@ int sk_lookup(struct bpf_sk_lookup *ctx)
         return SK_PASS;
     if (skipped(slot, INBOUND, ctx->local_port)) {
         count(slot, REASON_INBOUND_SKIPPED);
+        return SK_PASS;
+    }
+    if (from_kubelet(ctx)) {
+        count(slot, REASON_INBOUND_KUBELET);
         return SK_PASS;
     }
     if (!beating())

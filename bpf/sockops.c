@@ -47,14 +47,33 @@ static inline u32 told(const struct note *note)
     return NOTE_NONE;
 }
 
+/*
+ * Kubelet begins a connection, or somebody else who is in no pod of ours and may have taken over a tuple of its. By the
+ * connection, never by its source address: what is masqueraded on the node has that too.
+ */
+static inline void vouch(struct bpf_sock_ops *ctx, const struct note *note)
+{
+    struct probe probe = {};
+    u64 now = bpf_ktime_get_ns();
+    read_tuple(ctx, &probe.client, &probe.server);
+    if (note && note->kind == NOTE_KUBELET)
+        probes.update(&probe, &now);
+    else
+        probes.delete(&probe);
+}
+
 static inline void publish(struct bpf_sock_ops *ctx)
 {
     struct flow flow = {.netns = bpf_get_netns_cookie(ctx)};
     u32 *slot = slots.lookup(&flow.netns);
     struct bpf_sock *sk = ctx->sk;
-    if (!slot || !sk)
+    if (!sk || (!slot && !kubelet()))
         return;
     struct note *note = notes.sk_storage_get(sk, 0, 0), copy = {.kind = told(note)};
+    if (!slot) {
+        vouch(ctx, note);
+        return;
+    }
     read_tuple(ctx, &flow.client, &flow.server);
     if (copy.kind == NOTE_NONE) {
         flows.delete(&flow);

@@ -18,12 +18,17 @@ enum seine_limit {
     HOMES_MAX = 2048,         /* addresses of short-cut pods, four per pod; allocated when used */
     ENDS_MAX = 65536,         /* sockets in the short-cut, two per connection; more of them go by TCP */
     LANES_MAX = 32768,        /* connections in the short-cut; LRU, preallocated, about 5 MiB */
+    PROBES_MAX = 8192,        /* kubelet's connections of the last seconds: 500 pods with three probes a second each; LRU */
     REASONS_MAX = 64          /* counters per pod; room to grow without changing the map */
 };
 
 enum seine_credit {
     CREDIT_BYTES = 262144, /* redirected since the peer last sent something; beyond it TCP, which has back-pressure */
     MESSAGE_BYTES = 1024   /* what a redirected message costs the kernel beside its bytes (struct sk_msg) */
+};
+
+enum seine_age {
+    PROBE_SECONDS_MAX = 10 /* after kubelet has begun it a connection must arrive: connection requests are sent again after 1, 3 and 7 s */
 };
 
 enum seine_port {
@@ -51,7 +56,8 @@ enum note_kind {
     NOTE_DIRECT = 2,   /* client socket that the hook balanced itself; address: what it asked for */
     NOTE_OURS = 3,     /* made in the fixed cgroup; address: the true client, if one was set */
     NOTE_ACCEPTED = 4, /* accepted by our outbound listener; address: original destination */
-    NOTE_PROXIED = 5   /* accepted by an app from a socket of ours; address: the true client */
+    NOTE_PROXIED = 5,  /* accepted by an app from a socket of ours; address: the true client */
+    NOTE_KUBELET = 6   /* made by this node's kubelet; address: what it asked for */
 };
 
 /* What we know of one socket. Lives in socket storage, so it dies with the socket. */
@@ -63,6 +69,12 @@ struct note {
 /* A connection whose accepted socket does not exist yet, seen from its client. Less than all of this mixes connections up. */
 struct flow {
     __u64 netns; /* cookie */
+    struct address client;
+    struct address server;
+};
+
+/* A connection of kubelet's, as both ends see it: nobody translates addresses between a node and its own pods. */
+struct probe {
     struct address client;
     struct address server;
 };
@@ -158,6 +170,7 @@ enum setting {
     SETTING_HEARTBEAT_NS_MAX = 0, /* a worker's heartbeat older than this is no life */
     SETTING_SHORTCUT = 1,         /* 1: pods that ask for the short-cut have it; 0: nobody on this node */
     SETTING_LEFT_OUT = 2,         /* destinations with a tunnel behind them that had no room in `destinations` */
+    SETTING_KUBELET = 3,          /* id of the cgroup in which this node's kubelet is; 0: not known */
     SETTINGS_MAX = 8
 };
 
@@ -196,7 +209,8 @@ enum reason {
     REASON_INBOUND_STRICT = 30,    /* no living worker, open, but the pod accepts mutual TLS only: reset */
     REASON_TUNNEL_REFUSED = 31,    /* no living worker, open, but whom it meant is reached by tunnel only: ECONNREFUSED */
     REASON_DIRECT_OVERFLOW = 32,   /* not known, while some that are reached by tunnel had no room: maybe one of them */
-    REASON_OVERFLOW_REFUSED = 33   /* likewise, from a pod that is strict: ECONNREFUSED */
+    REASON_OVERFLOW_REFUSED = 33,  /* likewise, from a pod that is strict: ECONNREFUSED */
+    REASON_INBOUND_KUBELET = 34    /* a probe of this node's kubelet: left alone, whatever the pod's mode is */
 };
 
 struct counters {

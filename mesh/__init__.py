@@ -19,6 +19,7 @@ Around them:
     node         namespaces and routing tables by netlink
     identity     SPIFFE ids, certificates and the authority they come from, its rotation; what policies mean
     control      objects -> snapshot -> plans; pure
+    cni          our plugin in a node's CNI chain: its entry, its rules, the socket that it asks
     install      what Seine is in a cluster: values -> Kubernetes objects; pure
     custody      what operators may do with an authority whose root is ours
     controlplane  what the controller does: node rule, leadership, roots, statuses
@@ -26,6 +27,7 @@ Around them:
     enrolment    brings the kernel and the workers to what the snapshot says
     rundir       a node's lock and counter files
     drains       ends connections that go past the mesh, on request
+    probes       lets kubelet's probes into every pod
     node_routes  keeps the routes to other nodes' pods
     watch        is every pod really captured? proofs and repairs
     source       where objects come from, and where pods are
@@ -33,6 +35,7 @@ Around them:
     held         what they told it, where their lists are missing
     herald       what became of pods, as Events of Kubernetes
     leave        takes Seine off a node
+    arrivals     new pods are in the mesh before their first packet
     report       what the agent tells of itself, as one document
     agent        composition root: one per node, root
     worker       composition root: several per node, no privileges

@@ -25,6 +25,7 @@ from mesh import rundir
 from mesh.aio.channel import Channel
 from mesh.aio.duties import lasting, run_until
 from mesh.announce import Announcement
+from mesh.arrivals import Arrivals
 from mesh.capture import Kernel, cgroup2_root, pin_root
 from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig, Switch, strange_variables
@@ -39,12 +40,14 @@ from mesh.held import HeldNodes
 from mesh.herald import Herald
 from mesh.identity.keeper import Audiences
 from mesh.kube.api.publication import ApiBoard
+from mesh.kube.api.source import KubernetesSource
 from mesh.model import Ruling, Snapshot, Transport
 from mesh.node_routes import NodeRoutes
 from mesh.observe import admin, identity_admin
 from mesh.observe.observer import Observer
 from mesh.observe.server import Server
 from mesh.observe.status import Draining
+from mesh.probes import Probes
 from mesh.report import Report, dump
 from mesh.source import Places, open_roots, open_source
 from mesh.watch import Watch
@@ -111,6 +114,11 @@ class Agent:
         )  # no certificate of theirs lasts longer
         self.announcement = Announcement(config, self.enrolment, self.watch, lambda: self.snapshot is not None, board)
         self.routes = NodeRoutes(config)
+        self.arrivals: Arrivals | None = None
+        if config.cni_conf and isinstance(self.source, KubernetesSource):
+            self.arrivals = Arrivals(config, self.source, self.places, self.enrolment)
+        hosts = lambda: self.snapshot.hosts if self.snapshot else ()  # noqa: E731
+        self.probes = Probes(config.node, kernel, cgroup2_root(), hosts) if config.from_api else None
         self.report = Report(
             *(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch, self.announcement),
             self.source,
@@ -118,8 +126,11 @@ class Agent:
             self.credentials,
             self.desk,
             self.held,
+            self.arrivals,
+            self.probes,
         )
         self.observer = Observer(self.report.look, self.report.series)
+        self._turn = asyncio.Lock()  # one snapshot at a time: an older one would let go of pods that just arrived
         self.found: Snapshot | None = None  # what the source said last
         self.snapshot: Snapshot | None = None  # the same with pods' places and missing nodes, in effect
         self.leaving = False  # our own namespace is being deleted, and with it this installation
@@ -143,6 +154,7 @@ class Agent:
             board = self.announcement.board
             if isinstance(board, ApiBoard):
                 duties += [board.run, Herald(board, self.report.standings).run]
+            duties += [each.run for each in (self.arrivals, self.probes) if each is not None]
             await run_until(stop, duties)
             if isinstance(board, ApiBoard):
                 board.close()
@@ -215,13 +227,20 @@ class Agent:
     async def _bring_in(self, found: Snapshot) -> None:
         if self.config.from_api and self.config.namespace in found.ending:
             found = self._leave(found)
-        snapshot = self._completed(found)
-        await self.credentials.want(snapshot)
+        async with self._turn:
+            snapshot = self._completed(found)
+            await self.credentials.want(snapshot)
+            await self._take_effect(snapshot)
+            self.routes.see(snapshot.hosts)
+            self.report.see(snapshot)
+            self.found = found
+
+    async def _take_effect(self, snapshot: Snapshot) -> None:
         await self.enrolment.apply(snapshot)
         self._tell_quic(snapshot)
-        self.routes.see(snapshot.hosts)
-        self.report.see(snapshot)
-        self.found, self.snapshot = found, snapshot
+        self.snapshot = snapshot
+        if self.arrivals is not None:
+            self.arrivals.brought(snapshot)
 
     def _completed(self, found: Snapshot) -> Snapshot:
         return self.places.located(found if self.leaving else self.held.complete(found))
@@ -231,18 +250,18 @@ class Agent:
         if not self.leaving:
             log.warning("namespace %s is being deleted: all pods leave the mesh", self.config.namespace)
         self.leaving = True
-        return structs.replace(found, pods=(), nodes=(), policies=(), default_deny=frozenset())
+        return structs.replace(found, pods=(), nodes=(), policies=(), default_deny=frozenset(), closed=frozenset())
 
     async def _reconcile(self) -> None:
         """Namespaces come and go without a word from the source; so does the time for which missing lists hold."""
         while True:
             await asyncio.sleep(self.config.reconcile_seconds)
-            if self.found is not None:
-                before, self.snapshot = self.snapshot, self._completed(self.found)
-                await self.enrolment.apply(self.snapshot)
-                self._tell_quic(self.snapshot)
-                if before is None or before.nodes != self.snapshot.nodes:
-                    self.report.see(self.snapshot)
+            async with self._turn:
+                if self.found is not None:
+                    before, snapshot = self.snapshot, self._completed(self.found)
+                    await self._take_effect(snapshot)
+                    if before is None or before.nodes != snapshot.nodes:
+                        self.report.see(snapshot)
 
     async def _observe(self) -> None:
         while True:

@@ -196,6 +196,15 @@ class AgentConfig:
     node_routing: NodeRouting = setting(
         NodeRouting.AUTO, "auto, enabled or disabled", "where a CNI routes between nodes, a second hand does harm"
     )
+    cni_conf: str = setting(
+        "",
+        "path",
+        "the folder of the node's CNI configurations, as we see it; empty: pods are enrolled after their start",
+    )
+    cni_bin: str = setting("/opt/cni/bin", "path", "the folder of the node's CNI plugins, as we see it")
+    cni_rules: Path = setting(
+        Path("/var/lib/seine/cni.rules"), "path", "which namespaces' pods wait while no agent runs; survives reboots"
+    )
     root_namespace: str = setting(
         "seine-system", "namespace", "whose policies are about the whole mesh; where Seine lives"
     )

@@ -1,8 +1,9 @@
 """Takes Seine off a node whose agent has ended: for `seine clean`, and for an agent whose installation is deleted.
 
-What the other nodes were told first, so that nobody is sent to tunnels that end; then the hooks, so that from then on
-nothing is captured that nobody would carry; then the workers, whose connections end with them; then the routes to other
-nodes' pods; then what is left in the file system.
+Our entry in the CNI chain first, so that no new pod waits for an agent; then what the other nodes were told, so that
+nobody is sent to tunnels that end; then the hooks, so that from then on nothing is captured that nobody would carry;
+then the workers, whose connections end with them; then the routes to other nodes' pods; then what is left in the file
+system.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import threading
 import time
 from pathlib import Path
 
+from mesh.arrivals import NOTE
 from mesh.capture import KernelError, cgroup2_root, clean, pin_root
-from mesh.config import AgentConfig, Switch
+from mesh.cni import chain
+from mesh.cni.chain import Places
+from mesh.config import AgentConfig, Switch, from_environment
 from mesh.forward.supervisor import end_workers
 from mesh.kube.publication import PublicationError, withdraw
 from mesh.node_routes import leave
@@ -23,7 +27,7 @@ HELPERS_SECONDS_MAX = 5.0  # a killed agent's helper in the cgroup ends when it 
 
 def remove(directory: Path) -> list[str]:
     """A sentence for each thing that was there. The caller holds the node's lock. Raises OSError and KernelError."""
-    removed = _unsay(directory)
+    removed = [*_unchain(directory), *_unsay(directory)]
     removed += _unhook(directory.name)
     removed += [f"ended worker process {pid}" for pid in end_workers(directory)]
     removed += _forget(directory)  # now that nobody of ours can be cut off
@@ -38,7 +42,7 @@ def uninstall(config: AgentConfig) -> list[str]:
     Workers of another pod end with that, and have their time to let connections go.
     """
     directory = config.run_dir
-    removed = _unhook(directory.name)
+    removed = [*_unchain(directory), *_unhook(directory.name)]
     if config.external_workers is Switch.DISABLED:
         removed += [f"ended worker process {pid}" for pid in end_workers(directory)]
     removed += leave(directory)
@@ -54,6 +58,14 @@ def _unsay(directory: Path) -> list[str]:
     return (
         [f"emptied {path}, by which the other nodes knew this one; once they have read it, it can go"] if path else []
     )
+
+
+def _unchain(directory: Path) -> list[str]:
+    """Where the agent said that it has been at work; after a reboot, where the settings say."""
+    config = from_environment(AgentConfig, node=directory.name)
+    told = Places(Path(config.cni_conf), Path(config.cni_bin), config.cni_rules) if config.cni_conf else None
+    places = Places.noted(directory / NOTE) or told
+    return chain.remove(places) if places else []
 
 
 def _unhook(node: str) -> list[str]:

@@ -213,6 +213,7 @@ class Host(Value):
     pod_cidrs: tuple[str, ...] = ()  # at most one of a family; canonical text
     mtu: int = 0  # the largest packet that its network takes, in bytes; 0: nobody said
     zone: str = ""
+    kubelet_port: int = 0  # 0: nobody said
 
 
 class Pod(Value):
@@ -278,6 +279,7 @@ class Snapshot(Value):
     policies: tuple[AuthorizationPolicy, ...] = ()
     default_deny: frozenset[str] = frozenset()  # namespaces
     ending: frozenset[str] = frozenset()  # namespaces that are being deleted
+    closed: frozenset[str] = frozenset()  # namespaces whose pods must never run outside of the mesh
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

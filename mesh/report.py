@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from mesh.announce import Announcement
+from mesh.arrivals import Arrivals
 from mesh.capture import Kernel
 from mesh.config import AgentConfig
 from mesh.control import quic_nodes
@@ -32,6 +33,7 @@ from mesh.observe.chronicle import Standing
 from mesh.observe.names import Names, PolicyName, names_of
 from mesh.observe.observer import Look
 from mesh.observe.rulings import Rulings
+from mesh.probes import Probes
 from mesh.source import Source
 from mesh.watch import Watch
 
@@ -54,10 +56,13 @@ class Report:
         credentials: Credentials,
         desk: Desk,
         held: HeldNodes,
+        arrivals: Arrivals | None,
+        probes: Probes | None,
     ) -> None:
         self._config, self._kernel, self._fleet = config, kernel, fleet
         self._supervisor, self._enrolment, self._watch, self._announcement = supervisor, enrolment, watch, announcement
         self._routes, self._credentials, self._desk, self._held = routes, credentials, desk, held
+        self._arrivals, self._probes = arrivals, probes
         self._started = time.monotonic()
         self._source_of_all = source
         self._rulings = Rulings()
@@ -117,6 +122,8 @@ class Report:
             announced=self._announced(),
             identity=self._credentials.shown(),
             quic=self._quic(),
+            cni=self._arrivals.status() if self._arrivals else None,
+            kubelet_problem=self._probes.problem if self._probes else "",
             routing=status.RoutingStatus(
                 mode=self._config.node_routing,
                 neighbours=self._routes.neighbours,

@@ -100,5 +100,16 @@ class Places:
                 pods.append(structs.replace(pod, cgroup=str(self._root / pod.cgroup)) if pod.cgroup else pod)
         return structs.replace(snapshot, pods=tuple(pods))
 
+    def hand_in(self, uid: str, netns: int) -> None:
+        """The namespace of a pod that is being started, as a descriptor; a copy is kept. Raises OSError."""
+        self._sandboxes.hand_in(uid, netns)
+
+    def take_back(self, uid: str) -> None:
+        self._sandboxes.take_back(uid)
+
+    def waits(self, uid: str) -> bool:
+        """Handed in, and in no snapshot yet in which the pod is enrolled."""
+        return self._sandboxes.waits(uid)
+
     def close(self) -> None:
         self._sandboxes.close()

@@ -112,9 +112,20 @@ class Watch:
         self.repairs.extend(mended)
         self.repairs_total += len(mended)
 
+    async def _established(self, member: Member) -> tuple[Bypass, ...]:
+        """But for kubelet's probes, which go past us on purpose. Raises OSError."""
+        found = await established(member.pod, self._kernel.cgroup, self._enrolment.destinations)
+        return tuple(each for each in found if not self._is_probe(each))
+
+    def _is_probe(self, bypass: Bypass) -> bool:
+        one = bypass.connection
+        return bypass.direction is Direction.INBOUND and self._kernel.is_probe(
+            (one.peer, one.peer_port), (one.local, one.local_port)
+        )
+
     async def _bypasses(self, member: Member) -> tuple[Bypass, ...]:
         try:
-            return await established(member.pod, self._kernel.cgroup, self._enrolment.destinations)
+            return await self._established(member)
         except OSError as error:
             log.warning("the connections of pod %s cannot be listed: %s", member.pod.workload.uid, error)
             return ()
@@ -151,6 +162,4 @@ class Watch:
 
     async def drain(self, member: Member) -> Draining:
         """Begin to close the connections that go past us. Raises OSError when they cannot be listed."""
-        return self.drains.begin(
-            member.pod, await established(member.pod, self._kernel.cgroup, self._enrolment.destinations)
-        )
+        return self.drains.begin(member.pod, await self._established(member))

@@ -17,7 +17,7 @@ from mesh.capture.compile import Compiled, compiled
 from mesh.capture.destinations import Destinations
 from mesh.capture.generation import Generation, fresh_maps
 from mesh.capture.hooks import Hooks
-from mesh.capture.objects import Map, index
+from mesh.capture.objects import Map, index, pack, words
 from mesh.capture.pods import PodCounters, Pods
 from mesh.capture.programs import MAP_HOOK, relocate
 from mesh.capture.shortcut import SWITCHED_OFF, Shortcut
@@ -111,6 +111,15 @@ class Kernel:
         """True when a process in this cgroup runs all of our root hooks."""
         return self._hooks.effective(cgroup)
 
+    def set_kubelet(self, cgroup: int) -> None:
+        """Whose connections reach any pod; see bpf/sk_lookup.c."""
+        self._maps["settings"].write(index(lib.SETTING_KUBELET), cgroup.to_bytes(8, "little"))
+
+    def is_probe(self, client: tuple[str, int], server: tuple[str, int]) -> bool:
+        """Whether kubelet began this connection, as far as is remembered: of the last 8192 of its."""
+        key = pack("probe", client=_ends(client), server=_ends(server))
+        return self._maps["probes"].read(key) is not None
+
     def repair(self) -> list[str]:
         """Put back what somebody detached or unpinned; a sentence for each thing mended."""
         return self._hooks.repair() + self.shortcut.attach()
@@ -121,6 +130,10 @@ class Kernel:
         self.shortcut.close()
         for each in self._maps.values():
             each.close()
+
+
+def _ends(address: tuple[str, int]) -> dict[str, object]:
+    return {"ip": words(address[0]), "port": address[1]}
 
 
 def relocated(result: Compiled, maps: Mapping[str, Map]) -> dict[str, bytes]:

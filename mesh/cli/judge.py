@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mesh.cli.report import Check, Result
-from mesh.model import PodState
+from mesh.model import FailMode, Mtls, PodState
 from mesh.observe.status import PodStatus, RootStatus, StatusDocument
 
 AGENT, IDENTITY, PODS = "seine-agent", "seine-identity", "seine-pods"
@@ -36,6 +36,16 @@ def agent(document: StatusDocument, cli_version: str) -> Iterator[Check]:
         missing = "\n    ".join(peer.problem for peer in document.peers if peer.problem)
         hint = "its agent writes the list again; of a node that is gone for good, write one without workloads"
         yield _check(AGENT, "the other nodes say who is in the mesh there", missing, Result.WARNING, hint)
+    if any(pod.fail_mode is FailMode.CLOSED or pod.mtls is Mtls.STRICT for pod in document.pods):
+        hint = "probes of closed pods fail while no worker lives, those of strict pods always"
+        problem = document.kubelet_problem
+        yield _check(AGENT, "kubelet's probes reach closed and strict pods", problem, Result.WARNING, hint)
+    if document.cni is not None:
+        hint = "they are enrolled a moment after their start, and their first connections go direct"
+        yield _check(AGENT, "new pods are announced by CNI", document.cni.problem, Result.WARNING, hint)
+        taken = "\n    ".join(document.cni.repairs)
+        hint = "whoever owns the configuration writes it without us: pods that start in that second are enrolled late"
+        yield _check(AGENT, "nobody takes our entry out of the CNI chain", taken, Result.WARNING, hint)
     if any(pod.shortcut for pod in document.pods):
         off = "" if document.shortcut.available else document.shortcut.detail or "no reason given"
         hint = "the pods that ask for it use TCP"

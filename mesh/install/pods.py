@@ -14,6 +14,7 @@ from mesh.install.values import Values
 
 Object = dict[str, Any]
 RUN, STATE = "/run/seine", "/var/lib/seine"
+CNI = {"cni_conf": "/host/cni/net.d", "cni_bin": "/host/cni/bin"}  # where the agent sees the node's folders
 WORKER_GRACE_SECONDS = 45  # the drain, and what a busy node takes beside it
 EVERYWHERE = [{"operator": "Exists"}]  # a node without an agent would be a node without the mesh
 ADMIN_PORT = AgentConfig.admin_port
@@ -30,12 +31,18 @@ def agent(values: Values) -> Object:
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "token", "mountPath": TOKEN, "readOnly": True},
     ]
+    folders = CNI if values.cni else {}
+    mounts += [{"name": _dashed(name), "mountPath": inside} for name, inside in folders.items()]
     container = {
         "name": "agent",
         "image": values.image,
         "imagePullPolicy": values.pull_policy,
         "args": ["agent", "--source", "kubernetes"],
-        "env": [*_environment(values), *_authority(values)],
+        "env": [
+            *_environment(values),
+            *_authority(values),
+            *({"name": f"SEINE_{name.upper()}", "value": inside} for name, inside in folders.items()),
+        ],
         "ports": [{"name": "metrics", "containerPort": ADMIN_PORT, "hostPort": ADMIN_PORT}],
         "securityContext": {"privileged": True, "readOnlyRootFilesystem": True},
         "resources": {"requests": {"cpu": "50m", "memory": "150Mi"}},
@@ -56,6 +63,7 @@ def agent(values: Values) -> Object:
             *(_host_path("cgroup", "/sys/fs/cgroup", "Directory"), _host_path("bpf", "/sys/fs/bpf", "Directory")),
             {"name": "tmp", "emptyDir": {}},
             {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}},
+            *(_host_path(_dashed(name), getattr(values, name)) for name in folders),
         ],
     }
     update = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
@@ -135,6 +143,10 @@ def _authority(values: Values) -> list[Object]:
         "SEINE_AUTHORITY_BUNDLE": ROOTS_BUNDLE,
     }
     return [{"name": name, "value": text} for name, text in said.items()]
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _probe(path: str) -> Object:

@@ -17,6 +17,7 @@ from mesh.model import Mtls
 VERSION = "0.1.0"  # pyproject.toml's
 NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123 label
 IMAGE = r"[A-Za-z0-9][-A-Za-z0-9._/:@]{0,511}"
+FOLDER = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+"
 DOMAIN = r"[a-z0-9._-]{1,255}"  # SPIFFE-ID 1.0, section 2.1
 
 
@@ -48,6 +49,9 @@ class Values:
     )
     trust_domain: str = value("cluster.local", "of every SPIFFE id", pattern=DOMAIN)
     log_level: str = value("INFO", "DEBUG names every connection that asked for a plan", among=LOG_LEVELS)
+    cni: bool = value(True, "pods are in the mesh before their first packet; false: a moment after their start")
+    cni_conf: str = value("/etc/cni/net.d", "the nodes' CNI configurations; k3s has them elsewhere", pattern=FOLDER)
+    cni_bin: str = value("/opt/cni/bin", "the nodes' CNI plugins; likewise", pattern=FOLDER)
     monitors: bool = value(
         False, "PodMonitor and ServiceMonitor, and metrics on the node's network; the operator's CRDs must be there"
     )

@@ -70,10 +70,16 @@ def assemble(
         policies=tuple(each.policy for each in policies),
         default_deny=frozenset(each.name for each in facts if isinstance(each, NamespaceFacts) and each.default_deny),
         ending=frozenset(each.name for each in facts if isinstance(each, NamespaceFacts) and each.ending),
+        closed=frozenset(name for name, settings in namespaces.items() if _closed(settings, mtls)),
         errors=tuple(errors + losses),
         warnings=tuple(warnings),
     )
     return snapshot, frozenset(each.seat for each in admitted) | listed
+
+
+def _closed(settings: Settings, mtls: Mtls) -> bool:
+    strict = (settings.mtls or mtls) is Mtls.STRICT
+    return settings.mesh is True and (settings.fail is FailMode.CLOSED or strict)
 
 
 def _zoned(pod: PodFacts, zones: Mapping[str, str]) -> PodFacts:

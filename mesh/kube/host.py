@@ -35,6 +35,7 @@ def parse_node(raw: objects.Node, name: str) -> HostFacts:
         pod_cidrs=_pod_cidrs(raw.spec),
         mtu=mtu(raw.metadata) or 0,
         zone=(raw.metadata.labels or {}).get(ZONE_LABEL, ""),
+        kubelet_port=raw.status.daemon_endpoints.kubelet_endpoint.port,
     )
     return HostFacts(host=host)
 

@@ -77,8 +77,17 @@ class NodeAddress(Raw):
     address: str = ""
 
 
+class DaemonEndpoint(Raw):
+    port: int = msgspec.field(default=0, name="Port")
+
+
+class DaemonEndpoints(Raw):
+    kubelet_endpoint: DaemonEndpoint = DaemonEndpoint()
+
+
 class NodeStatus(Raw):
     addresses: list[NodeAddress] | None = None
+    daemon_endpoints: DaemonEndpoints = DaemonEndpoints()
 
 
 class Node(Object):

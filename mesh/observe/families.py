@@ -167,6 +167,13 @@ SHORTCUT_FALLBACKS = Family(
 )
 SHORTCUT = Family("seine_shortcut_available", "gauge", "1 when the kernel short-cut passed its self-test.")
 REPAIRS = Family("seine_capture_repairs_total", "counter", "Hooks that somebody detached and that were put back.")
+CNI_PODS = Family(
+    "seine_cni_pods_total", "counter", "New pods that the CNI chain told us of, by what became of them.", ("result",)
+)
+CNI_INSTALLED = Family("seine_cni_installed", "gauge", "1 while the node's network configuration has our entry.")
+CNI_REPAIRS = Family(
+    "seine_cni_repairs_total", "counter", "Entries and programs of ours that somebody removed and that were put back."
+)
 NODE_ROUTES = Family("seine_node_routes", "gauge", "Networks of other nodes' pods, by who routes them.", ("standing",))
 NODE_ROUTE_REPAIRS = Family(
     "seine_node_route_repairs_total",

@@ -87,6 +87,14 @@ def _routing(document: StatusDocument) -> Iterator[Offer]:
     yield f.NODE_ROUTE_REPAIRS, plain(lambda: [((), document.routing.repairs_total)])
 
 
+def _cni(document: StatusDocument) -> Iterator[Offer]:
+    """Nothing where no such step is wanted."""
+    if (found := document.cni) is not None:
+        yield f.CNI_PODS, plain(lambda: (((result,), n) for result, n in found.counts.items()))
+        yield f.CNI_INSTALLED, plain(lambda: [((), float(not found.problem))])
+        yield f.CNI_REPAIRS, plain(lambda: [((), found.repairs_total)])
+
+
 def offers(document: StatusDocument) -> Iterator[Offer]:
     yield from _pods(document)
     yield from _shortcut(document)
@@ -98,6 +106,7 @@ def offers(document: StatusDocument) -> Iterator[Offer]:
     yield f.PEER_LISTS_LOST, plain(lambda: [((), document.peer_lists_lost)])
     yield f.ANNOUNCED, plain(lambda: [((), document.announced.workloads)])
     yield from _routing(document)
+    yield from _cni(document)
     yield from identity_metrics.offers(document)
     yield from quic_metrics.offers(document)
     yield f.SOURCE_AGE, plain(lambda: [((), document.source.age_seconds)])

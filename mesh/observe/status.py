@@ -140,6 +140,16 @@ class NodesDocument(RoutingStatus, frozen=True):
     peers: tuple[PeerStatus, ...] = ()
 
 
+class CniStatus(Value, frozen=True):
+    """How new pods are announced to us."""
+
+    path: str = ""  # the network configuration that has our entry; empty: none
+    problem: str = ""  # a sentence: why they are not announced
+    repairs: tuple[str, ...] = ()  # what others took away and was put back, latest last; the newest few
+    repairs_total: int = 0
+    counts: dict[str, int] = msgspec.field(default_factory=dict)  # pods, by what became of them; door_*: got no answer
+
+
 class QuicWay(Value, frozen=True):
     """Another node that is, or was, reached by QUIC."""
 
@@ -253,6 +263,8 @@ class StatusDocument(Value, frozen=True):
     identity: IdentityStatus = IdentityStatus()
     routing: RoutingStatus = RoutingStatus()
     quic: QuicStatus = QuicStatus()
+    cni: CniStatus | None = None  # None: no such step is wanted
+    kubelet_problem: str = ""  # a sentence: why its probes are refused by closed and strict pods
     latency_bounds_us: tuple[int, ...] = ()
 
 

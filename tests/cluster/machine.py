@@ -1,8 +1,8 @@
 """A computer of the cluster: its own network namespace, mount namespace and cgroups, and what runs in them.
 
-The folders that Kubernetes' programs have hard-wired are tmpfs of the machine's own, mounts are shared as on a real
-node (a pod may mount for its node), and there is a BPF file system. All of it lives as long as the machine's
-processes: nothing is mounted on the host, so nothing can be left there.
+The folders that Kubernetes' programs have hard-wired are tmpfs of the machine's own, and so is what is written to /etc;
+mounts are shared as on a real node (a pod may mount for its node), and there is a BPF file system. All of it lives as
+long as the machine's processes: nothing is mounted on the host, so nothing can be left there.
 Not here: what a machine is for (control.py, node.py).
 """
 
@@ -18,11 +18,13 @@ from tests.kit import leftovers, network, spawn
 from tests.kit.lab import Lab
 from tests.kit.wait import eventually
 
-OWN_FOLDERS = ("/run", "/var/lib", "/var/log")
+OWN_FOLDERS = ("/run", "/var/lib", "/var/log", "/opt")
 MOUNT = f"""
 umount --recursive --lazy /run/netns 2>/dev/null || true  # our copy would keep other labs' namespaces alive
 mount --make-rshared /
 for folder in {" ".join(OWN_FOLDERS)}; do mount -t tmpfs -o mode=755 tmpfs $folder; done
+mkdir /run/etc /run/etc.work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc.work overlay /etc
 mount -t bpf bpf /sys/fs/bpf
 mkdir -p /run/netns /run/lock /var/lib/kubelet /var/lib/cni /var/log/containers
 exec "$0"

@@ -19,6 +19,7 @@ from tests.kit.network import netlink
 from tests.kit.wait import eventually
 
 CNI_PLUGINS = "/usr/lib/cni"  # Debian's containernetworking-plugins
+CNI_BIN, CNI_CONF = "/opt/cni/bin", "/etc/cni/net.d"  # the node's own, where everybody has them
 DNS_IP = "10.96.0.10"
 DOMAIN = "cluster.local"
 SOCKET = "/run/containerd/containerd.sock"
@@ -29,13 +30,13 @@ class Node:
         self.machine, self._control, self._number = machine, control, number
         self.name = machine.name
         self.pods = (f"10.244.{number}.0/24", f"fd00:10:244:{number}::/64")
-        self.cni = machine.directory / "net.d"
 
     def start_runtime(self) -> None:
         config = self.machine.directory / "containerd.toml"
-        config.write_text(containerd_config(self.machine.directory / "containerd", self.cni))
-        self.cni.mkdir()
-        (self.cni / "10-bridge.conflist").write_text(json.dumps(bridge_network(self.pods)))
+        config.write_text(containerd_config(self.machine.directory / "containerd"))
+        for folder in (CNI_BIN, CNI_CONF):
+            self.machine.path(folder).mkdir(parents=True)
+        self.network_file.write_text(json.dumps(bridge_network(self.pods)))
         runtime = self.machine.start(["containerd", f"--config={config}"])
 
         def answers() -> bool:
@@ -44,6 +45,11 @@ class Node:
             return self.machine.path(SOCKET).exists()
 
         eventually(answers, f"containerd of {self.name}", 30)
+
+    @property
+    def network_file(self) -> Path:
+        """The CNI configuration of its pods."""
+        return self.machine.path(f"{CNI_CONF}/10-bridge.conflist")
 
     def load(self, images: Iterable[Path]) -> None:
         """Import archives; pods use them by `imagePullPolicy: Never` (or IfNotPresent)."""
@@ -107,7 +113,7 @@ class Node:
         }
 
 
-def containerd_config(root: Path, cni: Path) -> str:
+def containerd_config(root: Path) -> str:
     return f"""\
 version = 3
 root = "{root}"
@@ -116,17 +122,19 @@ root = "{root}"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true # a test machine may lack CAP_SYS_RESOURCE
 [plugins."io.containerd.cri.v1.runtime".cni]
-  bin_dirs = ["{CNI_PLUGINS}"]
-  conf_dir = "{cni}"
+  bin_dirs = ["{CNI_BIN}", "{CNI_PLUGINS}"]
+  conf_dir = "{CNI_CONF}"
 """
 
 
-def bridge_network(pods: tuple[str, str]) -> dict[str, object]:
-    """A CNI network list."""
+def bridge_network(pods: tuple[str, str], few: bool = False) -> dict[str, object]:
+    """A CNI network list. `few`: with four addresses of each family, so that they are soon used again."""
+    ends = [{"rangeStart": subnet.replace(old, "200"), "rangeEnd": subnet.replace(old, "203")} if few else {}
+            for subnet, old in zip(pods, ("0/24", "/64"), strict=True)]  # fmt: skip
     addresses = {
         "type": "host-local",
         "dataDir": "/var/lib/cni",
-        "ranges": [[{"subnet": subnet}] for subnet in pods],
+        "ranges": [[{"subnet": subnet, **end}] for subnet, end in zip(pods, ends, strict=True)],
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
     }
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": addresses}

@@ -25,16 +25,19 @@ from mesh.kube import objects
 from mesh.kube.api.access import Access
 from mesh.kube.api.client import Session
 from mesh.kube.api.decode import Alive, Began, Broken, Complete, Event, Put, Removed
+from mesh.kube.api.lookup import PodLookup
 from mesh.kube.api.watching import Asks, Trouble, Watcher, kind_of, told
 from mesh.kube.index import FILE, Index, Seat
 from mesh.kube.mesh_node import MeshNodeFacts
-from mesh.kube.parse import NamespaceFacts, parse
+from mesh.kube.parse import Facts, NamespaceFacts, PodFacts, parse
 from mesh.kube.settings import BadField, strangers
+from mesh.kube.whereabouts import Whereabouts
 from mesh.model import MeshNode, Mtls, Snapshot
 
 log = logging.getLogger("seine.source")
 TURN_EVENTS = 64  # decoded and parsed before others may run: 10 ms of EndpointSlices
 SKEW_SECONDS = 60.0  # of a clock that is wrong; certificates and tokens have about as much to spare
+LOOKUP_SECONDS = 3.0  # somebody waits for the pod's first packet
 TOLD_MAX = 100  # refused objects that are named; a broken controller makes thousands
 
 
@@ -71,6 +74,9 @@ class KubernetesSource:
             for name in objects.KINDS
         ]
         self._back = asyncio.Event()  # the server answers again
+        pods = next(each.kind for each in self.watchers if each.kind.name == "Pod")
+        self._lookup = PodLookup(connect(access, LOOKUP_SECONDS), pods)
+        self._whereabouts = Whereabouts()
         self._heard = dict.fromkeys(objects.KINDS, clock())
         self._listed: set[str] = set()  # kinds that were, once
         self._whole = False  # every kind was, or was refused
@@ -118,6 +124,22 @@ class KubernetesSource:
             await asyncio.gather(*tasks, return_exceptions=True)
             for watcher in self.watchers:
                 watcher.close()
+            self._lookup.close()
+
+    async def place(self, namespace: str, name: str, uid: str, addresses: tuple[str, ...]) -> bool:
+        """CNI says that this pod of our node has these addresses now. False: nobody knows the pod (yet)."""
+        seat: Seat = ("Pod", namespace, name)
+        for facts in self._whereabouts.say(uid, addresses):
+            self._index.put(("Pod", facts.workload.namespace, facts.workload.name), facts)
+        found = None if self._knows(seat, uid) else await self._lookup.find(namespace, name)
+        if found is not None and found.metadata.uid == uid and not self._knows(seat, uid):
+            self._put(seat, found)
+        self._changed.set()
+        return self._knows(seat, uid)
+
+    def _knows(self, seat: Seat, uid: str) -> bool:
+        facts = self._index.get(seat)
+        return isinstance(facts, PodFacts) and facts.workload.uid == uid
 
     def _snapshot(self) -> Snapshot | None:
         """None while there is nothing new, or nothing whole."""
@@ -205,11 +227,19 @@ class KubernetesSource:
         self._remove_sentences(seat)
         if doubts := [f"{_title(seat)}: {each}" for each in strangers(kind, found.metadata)]:
             self._doubts[seat] = doubts
+        self._forget_former(seat, facts)
         if facts is None:
             self._index.remove(seat)
         else:
-            self._index.put(seat, facts)
+            self._index.put(seat, self._whereabouts.tell(facts) if isinstance(facts, PodFacts) else facts)
         self._seen(seat)
+
+    def _forget_former(self, seat: Seat, now: Facts | None = None) -> None:
+        """A pod that had this name before: its addresses may be another's by now."""
+        before = self._index.get(seat) if seat[0] == "Pod" else None
+        same = isinstance(before, PodFacts) and isinstance(now, PodFacts) and before.workload.uid == now.workload.uid
+        if isinstance(before, PodFacts) and not same:
+            self._whereabouts.forget(before.workload.uid)
 
     def _refuse(self, seat: Seat, reason: str) -> None:
         stays = "; what it said before stays" if seat in self._index else ""
@@ -222,6 +252,7 @@ class KubernetesSource:
 
     def _remove(self, seat: Seat) -> None:
         self._remove_sentences(seat)
+        self._forget_former(seat)
         self._index.remove(seat)
         if (fresh := self._fresh.get(seat[0])) is not None:
             fresh.discard(seat)

@@ -72,7 +72,7 @@ def test_the_real_sources_have_a_layout_for_every_map():
     assert set(layouts(types, maps)) == {
         *("slots", "pods", "port_rules", "listeners", "destinations", "backends"),
         *("notes", "flows", "heartbeat", "settings", "counters"),
-        *("homes", "ends", "shortcuts", "lanes"),
+        *("homes", "ends", "shortcuts", "lanes", "probes"),
     }
 
 

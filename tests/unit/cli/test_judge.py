@@ -4,10 +4,11 @@ import pytest
 
 from mesh.cli import judge
 from mesh.cli.report import Result
-from mesh.model import PodState
+from mesh.model import FailMode, Mtls, PodState
 from mesh.observe.status import (
     AnnouncedStatus,
     CertificateStatus,
+    CniStatus,
     PeerStatus,
     PodStatus,
     RootStatus,
@@ -52,6 +53,25 @@ def test_other_nodes_that_know_an_old_list() -> None:
     assert found == {"the other nodes say who is in the mesh there": (Result.WARNING, "n2 is silent")}
     found = failed(announced=AnnouncedStatus(path="/etc/seine/meshnode-n1.yaml", problem=why))
     assert found == {"the other nodes are told who is in the mesh here": (Result.ERROR, why)}
+
+
+def test_a_cni_chain_without_us_and_one_that_others_write() -> None:
+    found = failed(cni=CniStatus(problem="there is no network yet"))
+    assert found == {"new pods are announced by CNI": (Result.WARNING, "there is no network yet")}
+    found = failed(cni=CniStatus(repairs=("x had lost our entry", "again")))
+    description = "nobody takes our entry out of the CNI chain"
+    assert found == {description: (Result.WARNING, "x had lost our entry\n    again")}
+    assert failed(cni=None) == {}
+
+
+def test_a_kubelet_that_is_not_found_matters_to_pods_that_refuse_others() -> None:
+    closed = PodStatus(namespace="shop", name="a", state=PodState.CAPTURED, fail_mode=FailMode.CLOSED)
+    strict = PodStatus(namespace="shop", name="b", state=PodState.CAPTURED, mtls=Mtls.STRICT)
+    for pod in (closed, strict):
+        found = failed(kubelet_problem="nobody listens", pods=(pod,))
+        assert found == {"kubelet's probes reach closed and strict pods": (Result.WARNING, "nobody listens")}
+    open_ = PodStatus(namespace="shop", name="c", state=PodState.CAPTURED)
+    assert failed(kubelet_problem="nobody listens", pods=(open_,)) == {}
 
 
 def test_a_short_cut_that_is_off_matters_to_those_who_ask_for_it() -> None:

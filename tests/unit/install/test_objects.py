@@ -85,3 +85,18 @@ def test_metrics_are_on_the_nodes_network_only_where_somebody_scrapes_them():
 def test_the_crds_are_the_ones_of_the_tree_and_nothing_else():
     assert {each["kind"] for each in crds()} == {"CustomResourceDefinition"}
     assert {each["spec"]["group"] for each in crds()} == {"seine.dev"}
+
+
+def test_the_agent_sees_the_nodes_cni_folders_wherever_they_are_or_none():
+    def folders(values: Values) -> tuple[dict[str, str], dict[str, str]]:
+        pod = by_kind(objects(values), "DaemonSet")[0]["spec"]["template"]["spec"]
+        env = {each["name"]: each.get("value", "") for each in pod["containers"][0]["env"]}
+        mounts = {each["mountPath"]: each["name"] for each in pod["containers"][0]["volumeMounts"]}
+        paths = {each["name"]: each["hostPath"]["path"] for each in pod["volumes"] if "hostPath" in each}
+        told = {name: value for name, value in env.items() if name.startswith("SEINE_CNI")}
+        return told, {name: paths[mounts[inside]] for name, inside in told.items()}
+
+    told, seen = folders(Values(cni_bin="/k3s/bin"))
+    assert told == {"SEINE_CNI_CONF": "/host/cni/net.d", "SEINE_CNI_BIN": "/host/cni/bin"}
+    assert seen == {"SEINE_CNI_CONF": "/etc/cni/net.d", "SEINE_CNI_BIN": "/k3s/bin"}
+    assert folders(Values(cni=False)) == ({}, {})

@@ -27,6 +27,8 @@ def test_values_are_read_as_what_they_are():
         ("monitors=yes", "monitors is 'yes'; it must be true or false"),
         ("mtls=maybe", "mtls is 'maybe'; it must be permissive or strict or disabled"),
         ("log_level=loud", "log_level is 'loud'"),
+        ("cni_conf=net.d", "cni_conf is 'net.d'; it must be of the form"),
+        ("cni_bin=/opt/../etc", "cni_bin is '/opt/../etc'"),
         ("pull_policy=Sometimes", "pull_policy is 'Sometimes'"),
     ],
 )

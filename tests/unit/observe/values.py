@@ -10,6 +10,7 @@ from mesh.model import Direction, Endpoint, FailMode, Mtls, PodState, Series, Se
 from mesh.observe.names import Called, Names, Party
 from mesh.observe.status import (
     CertificateStatus,
+    CniStatus,
     DenialStatus,
     IdentityStatus,
     PodStatus,
@@ -103,6 +104,7 @@ def document(**changed: Any) -> StatusDocument:
             WorkerStatus(worker=1, restarts=2, gauges={"connections": 4}),
         ),
         source=SourceStatus(kind="directory", age_seconds=0.2),
+        cni=CniStatus(path="/etc/cni/net.d/10-x.conflist", counts={"enrolled": 3}),
         trust_domain="cluster.local",
         latency_bounds_us=BOUNDS_US,
     )
