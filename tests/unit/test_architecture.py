@@ -177,6 +177,7 @@ PACKAGES = {  # of Debian: who brings a program that tests start
     "openssl": "openssl",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "shellcheck": "shellcheck",
     "wrk": "wrk",
 }
 ESSENTIAL = {"cc", "sh", "sleep", "env", "ldd"}  # of every Debian, or of gcc
@@ -193,6 +194,21 @@ def test_programs_that_tests_start_are_installed_by_setup() -> None:
     started = {(name(path), "".join(found)) for path in others for found in STARTS.findall(path.read_text())}
     assert {program for _, program in started} >= {"curl", "nginx", "h2load"}, "else nothing is recognised"
     assert [each for each in started if each[1] not in ESSENTIAL and PACKAGES.get(each[1]) not in installed] == []
+
+
+SCRIPTS = ("dev", ".ci/run", "deploy/kind/up.sh")
+
+
+def test_shellcheck_and_hadolint_find_nothing() -> None:
+    """Also in what nobody here can run."""
+    heads = [path for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.read_bytes().startswith(b"#!")]
+    shell = {name(path) for path in heads if b"sh" in path.read_bytes().splitlines()[0]}
+    assert shell <= set(SCRIPTS)
+    judged = subprocess.run(["shellcheck", *SCRIPTS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert judged.returncode == 0, judged.stdout
+    hadolint = [str(Path(sys.executable).with_name("hadolint")), "deploy/Dockerfile"]
+    judged = subprocess.run(hadolint, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert judged.returncode == 0, judged.stdout
 
 
 def test_every_licence_text_is_in_the_tree() -> None:
