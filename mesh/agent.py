@@ -57,6 +57,7 @@ FIRST_BEAT_SECONDS = 5.0  # a worker needs 0.3 s; one that cannot start must not
 DOOR_SECONDS = 1.0  # closed to workers after an accept that failed
 FILES_MIN = 512  # 60 for itself, 3 for each pod, some for whoever asks; `seine check` wants many more for workers
 Serve = Callable[[Channel, int], Coroutine[None, None, None]]
+LAST_WORD_SECONDS = 2.0  # Helm deletes the namespace last of all; until we end, workers have all they ask for
 OBSERVE_SECONDS = 5.0  # counters are filed under the names of their time: a pod's name changes no faster
 
 
@@ -139,7 +140,7 @@ class Agent:
         """Until a signal says otherwise; `leaving` tells whether what outlives an agent shall go too."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._end, stop)
         await self.factory.start(self.kernel.cgroup)
         self.credentials.note(self.config.run_dir / "identity")
         server = await self._serve()
@@ -166,6 +167,11 @@ class Agent:
         self.desk.close()
         if not self.leaving:
             log.info("the agent ends; the workers serve on, `seine clean --node %s` would end them", self.config.node)
+
+    def _end(self, stop: asyncio.Event) -> None:
+        """In a pod not at once: whoever deletes our DaemonSet may be about to delete our namespace too."""
+        in_pod = self.config.from_api and not self.config.kubeconfig
+        asyncio.get_running_loop().call_later(LAST_WORD_SECONDS if in_pod else 0, stop.set)
 
     async def _serve(self) -> Server:
         async def everything() -> object:

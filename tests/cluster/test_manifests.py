@@ -12,6 +12,8 @@ import yaml
 from tests.cluster import binaries
 from tests.cluster.cluster import Cluster
 from tests.cluster.mesh import ROOT, seine
+from tests.cluster.test_uninstall import left_on
+from tests.kit.wait import eventually
 
 CHART = ROOT / "deploy/helm/seine"
 CHOICES = (
@@ -96,3 +98,7 @@ def test_helm_installs_and_removes(loaded: Cluster) -> None:
     finally:
         gone = helm("uninstall", "seine", config, "--wait")
     assert gone.returncode == 0, gone.stderr
+    eventually(
+        lambda: not [each for node in loaded.nodes.values() for each in left_on(node)], "the nodes to be clean", 60
+    )
+    loaded.kubectl("delete", "--ignore-not-found", "-f", str(ROOT / "deploy/crds"))
