@@ -26,6 +26,9 @@ RATE = 300.0  # requests/s: a third of a core for both ends of the slower peer
 CONNECTIONS = 256  # of the client: nobody waits for one before his way has stood still for most of a second
 
 
+LATE_US_MAX = 5000.0  # a quarter of the round trip: with more the machine is full of something else
+
+
 class Quic(Bench):
     name = "quic"
     peers = ("direct", "seine_pair", "seine_quic")
@@ -75,6 +78,11 @@ class Quic(Bench):
         numbers = [str(port), str(CONNECTIONS), str(RATE), str(self.seconds)]
         argv = [sys.executable, str(ROOT / "tests/bench/paced.py"), host, *numbers]
         said |= json.loads(output(peer.place.client, argv, self.seconds + SLACK_S))
+        if said["late_p99_us"] > LATE_US_MAX:
+            late = said["late_p99_us"] / 1e3
+            raise LoadError(
+                f"the load itself was {late:.0f} ms late: the machine does other work, and this measures it"
+            )
         return Load(int(said["requests"]), said["seconds"], said["p50_us"], said["p99_us"])
 
     def ratios(self, found: Round) -> dict[str, float]:

@@ -1,6 +1,15 @@
 """What strangers send to the port: nothing is amplified, nothing grows, the proven are served all the while.
 
 The stock client of aioquic is one of them, with and without what it needs to be let in.
+
+The list of what a QUIC server must bear, and where each item is tried (here, unless another place is named):
+amplification before an address is proven, also by a client that moves (and test_connection); Initials that are short;
+Retry asked for, not asked for, forged; version negotiation, reflected too; half-open handshakes; CRYPTO holes (and
+test_connection); noise; stateless resets that somebody asks for; HTTP/3's control stream missing, twice and ended,
+SETTINGS twice, QPACK bombs, long and blocked sections (and test_http3); rapid reset; GREASE; migration.
+test_connection: floods of each frame, connection ids handed out and retired, key updates, windows that grow by offsets
+alone, sparse streams, streams beyond the limit, acknowledgements of many ranges or of nothing, forged migration.
+test_handshake: certificates, groups, signatures. test_life: denied, distrusted, gone. test_pool: nodes without end.
 """
 
 from __future__ import annotations
