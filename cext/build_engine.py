@@ -25,6 +25,7 @@ SOURCES = (
         "tls",
         "peer",
         "credential",
+        "algorithms",
         "provider",
         "signatures",
         "tunnel",

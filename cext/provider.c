@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "algorithms.h"
 #include "signatures.h"
 
 /* ---- keys ---- */
@@ -204,7 +205,7 @@ OSSL_LIB_CTX *provider_library(void)
     if (library)
         return library;
     OSSL_LIB_CTX *made = OSSL_LIB_CTX_new();
-    if (!made || !OSSL_PROVIDER_add_builtin(made, "seine", provide) || !OSSL_PROVIDER_load(made, "default") ||
+    if (!made || !OSSL_PROVIDER_add_builtin(made, "seine", provide) || algorithms_load(made) < 0 ||
         !OSSL_PROVIDER_load(made, "seine")) {
         OSSL_LIB_CTX_free(made);
         return NULL;
