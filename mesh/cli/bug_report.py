@@ -26,7 +26,7 @@ NAME = "bug-report"
 FILE_BYTES_MAX = 32 << 20
 LOG_LINES = "20000"
 NODE_PATHS = {"status.json": "/status", "dump.json": "/dump", "metrics.txt": "/metrics"}
-KINDS = "daemonsets,deployments,pods,services,configmaps,leases,events,networkpolicies,poddisruptionbudgets"
+KINDS = "daemonsets,deployments,deployments,pods,services,configmaps,leases,events,networkpolicies,poddisruptionbudgets"
 CLUSTER_KINDS = "nodes,meshnodes.seine.dev,customresourcedefinitions"
 COMMANDS = {  # a check that fails is what we want to read, not an error
     "status.json": "seine status -o json --window 1",

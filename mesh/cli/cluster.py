@@ -12,13 +12,15 @@ from datetime import datetime
 
 from mesh.cli.kubectl import Kubectl, KubectlError, NotFound, Object
 from mesh.cli.report import Check, Result
+from mesh.config import ControllerConfig
 from mesh.install import Values, crds, objects
 from mesh.install.difference import difference
 
 API, RIGHTS, NODES, INSTALLED = "kubernetes-api", "seine-permissions", "kubernetes-nodes", "seine-installation"
-KUBERNETES_OLDEST = (1, 29)  # rules in definitions (CEL) are stable since
+KUBERNETES_OLDEST = (1, 30)  # tokens of pods say their node since, by which the controller knows agents
 KERNEL_OLDEST = (6, 1)
 ARCHITECTURES = ("amd64", "arm64")
+CONTROLLER = ControllerConfig.service
 SILENT_SECONDS = 120.0  # how long an agent's Lease is good (mesh.kube.api.publication)
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 EVENTS = "/api/v1/events?fieldSelector=type%3DWarning%2CreportingComponent%3Dseine-agent"
@@ -122,6 +124,7 @@ def after(kubectl: Kubectl, values: Values, found: list[Object], now: datetime) 
     )
     for name, each in sets.items():
         yield from _everywhere(name, each.get("status", {}))
+    yield _controller(_get(kubectl, f"/apis/apps/v1/namespaces/{home}/deployments/{CONTROLLER}"))
     names = {each["metadata"]["name"] for each in found if _is_linux(each)}
     said = {each["metadata"]["name"] for each in kubectl.items("/apis/seine.dev/v1alpha1/meshnodes")}
     yield _check(INSTALLED, "every node says who is in the mesh there", sorted(names - said), Result.WARNING)
@@ -130,7 +133,7 @@ def after(kubectl: Kubectl, values: Values, found: list[Object], now: datetime) 
         "nobody speaks for a node that is gone",
         sorted(said - names),
         Result.WARNING,
-        "`kubectl delete meshnode NAME`: until then its pods are taken to be there",
+        "the controller takes the list back, within minutes: until then its pods are taken to be there",
     )
     leases = kubectl.items(f"/apis/coordination.k8s.io/v1/namespaces/{home}/leases")
     yield _check(INSTALLED, "agents were heard of in the last two minutes", _silent(leases, names, now), Result.WARNING)
@@ -144,6 +147,15 @@ def _everywhere(name: str, status: Object) -> Iterator[Check]:
     hint = "agents are replaced one by one; `seine upgrade --workers` replaces workers"
     old = [f"on {wanted - fresh} nodes it is not"] if fresh != wanted else []
     yield _check(INSTALLED, f"{name} is of the latest revision", old, Result.WARNING, hint)
+
+
+def _controller(found: Object | None) -> Check:
+    status = (found or {}).get("status", {})
+    wanted, ready = status.get("replicas", 0), status.get("readyReplicas", 0)
+    bad = [f"{ready} of {wanted} are; the logs of its pods say why"] if ready != wanted or not ready else []
+    worse = Result.WARNING if ready else Result.ERROR
+    hint = "without it nodes go on with the certificates they have, and nobody new gets one"
+    return _check(INSTALLED, f"all replicas of {CONTROLLER} are ready", bad, worse, hint)
 
 
 def _silent(leases: list[Object], names: set[str], now: datetime) -> Iterator[str]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from mesh.cli import cluster
 from mesh.cli.kubectl import Kubectl, KubectlError, NotFound, Object
 from mesh.cli.report import Check, Result
@@ -16,6 +18,7 @@ NOW = datetime(2026, 11, 24, 18, 0, 0, tzinfo=UTC)
 VALUES = Values()
 HOME = "/apis/apps/v1/namespaces/seine-system/daemonsets"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/seine-system/leases"
+CONTROLLER = "/apis/apps/v1/namespaces/seine-system/deployments/seine-controller"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MESHNODES = "/apis/seine.dev/v1alpha1/meshnodes"
 
@@ -44,6 +47,7 @@ class Cluster(Kubectl):
             self.lists[MESHNODES] = [{"metadata": {"name": "a"}}]
             lease = {"holderIdentity": "a", "renewTime": "2026-11-24T17:59:30.000000Z"}
             self.lists[LEASES] = [{"spec": lease}]
+            self.answers[CONTROLLER] = {"status": {"replicas": 2, "readyReplicas": 2}}
             self.answers |= {f"{DEFINITIONS}/{each['metadata']['name']}": each for each in crds()}
 
     def get(self, path: str) -> Object:
@@ -93,7 +97,7 @@ def test_old_servers_old_kernels_and_strange_machines_are_told():
         node("windows", kernel="10.0.1", system="windows"),
     ]
     assert found.bad(pre=True) == {
-        "Kubernetes is 1.29 or later": (Result.ERROR, "it is v1.27.9-eks"),
+        "Kubernetes is 1.30 or later": (Result.ERROR, "it is v1.27.9-eks"),
         "kernels of all nodes are 6.1 or later": (Result.ERROR, "old has 5.15.0-1"),
         "all nodes are amd64 or arm64": (Result.ERROR, "strange is s390x"),
         "all nodes run Linux": (Result.WARNING, "windows"),
@@ -134,6 +138,22 @@ def test_what_is_not_as_installed_is_told():
         "nobody speaks for a node that is gone": (Result.WARNING, "gone"),
         "agents were heard of in the last two minutes": (Result.WARNING, "a: 600 s ago"),
         "no pod leaks or is refused": (Result.WARNING, "shop/web: Leaking: why"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [
+        ({"replicas": 2, "readyReplicas": 1}, Result.WARNING),
+        ({"replicas": 2}, Result.ERROR),
+        ({}, Result.ERROR),
+    ],
+)
+def test_a_controller_that_is_not_whole_is_told(status: Object, result: Result):
+    found = Cluster(installed=True)
+    found.answers[CONTROLLER] = {"status": status}
+    assert {name: bad[0] for name, bad in found.bad(pre=False).items()} == {
+        "all replicas of seine-controller are ready": result
     }
 
 
