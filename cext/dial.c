@@ -178,11 +178,11 @@ static void wait_for_socket(struct engine *e, struct session *s, struct stock *s
 
 static void dial_failed(struct engine *e, struct session *s, int error);
 
-static struct endpoint_address tunnel_address(const struct engine *e, const struct target *target)
+static struct whom whom_of(const struct engine *e, const struct target *target)
 {
-    struct endpoint_address to = target->address;
-    to.port = e->config.tunnel_port;
-    return to;
+    struct whom whom = {.peer = target->peer, .workload = target->id, .to = target->address};
+    whom.to.port = e->config.tunnel_port;
+    return whom;
 }
 
 /* A stream in it: the dial goes on when the other side has answered. */
@@ -220,12 +220,12 @@ static void dial_ask(struct engine *e, struct session *s)
 static void dial_tunnel(struct engine *e, struct session *s, int fd)
 {
     struct target *target = s->dial.target;
-    struct endpoint_address to = tunnel_address(e, target);
-    struct tunnel *t = tunnel_find(e, s->slot, target->peer, &to); /* since it was asked for */
+    struct whom whom = whom_of(e, target);
+    struct tunnel *t = tunnel_find(e, s->slot, &whom); /* since it was asked for */
     if (t)
         close(fd);
     else
-        t = tunnel_dial(e, s->slot, target->peer, &to, fd, &HBONE_SOURCE);
+        t = tunnel_dial(e, s->slot, &whom, fd, &HBONE_SOURCE);
     if (t)
         dial_stream(e, s, t);
     else
@@ -239,8 +239,8 @@ static void dial_fresh(struct engine *e, struct session *s)
         dial_ask(e, s);
         return;
     }
-    struct endpoint_address to = tunnel_address(e, target);
-    struct tunnel *t = goes_by_tunnel(s, target) ? tunnel_find(e, s->slot, target->peer, &to) : NULL;
+    struct whom whom = whom_of(e, target);
+    struct tunnel *t = goes_by_tunnel(s, target) ? tunnel_find(e, s->slot, &whom) : NULL;
     if (t) {
         dial_stream(e, s, t);
         return;

@@ -15,8 +15,8 @@ struct reach {
     struct reach *next; /* in its bucket */
     struct list idle;   /* among those without a tunnel, oldest first */
     struct list tunnels;
-    struct endpoint_address to;
-    struct name *source, *peer; /* who we are there, who must be there */
+    struct whom whom;
+    struct name *source; /* who we are there */
     SSL_SESSION *session;
     uint64_t trust_version; /* when it was made, or refused */
     uint64_t retry_ns;      /* not before */
@@ -31,23 +31,27 @@ static const struct name *source_of_slot(const struct engine *e, uint32_t slot)
     return pod ? pod->identity : NULL;
 }
 
-static struct reach **place_of(const struct engine *e, uint32_t slot, const struct name *source, const struct name *peer,
-                               const struct endpoint_address *to)
+static bool same(const struct whom *a, const struct whom *b)
 {
-    uint64_t hash = hash_address(to->ip, to->port) ^ (slot + 1) * 0x9e3779b97f4a7c15ull;
+    return a->peer == b->peer && a->workload == b->workload && a->to.port == b->to.port &&
+           !memcmp(a->to.ip, b->to.ip, sizeof a->to.ip);
+}
+
+static struct reach **place_of(const struct engine *e, uint32_t slot, const struct name *source, const struct whom *whom)
+{
+    uint64_t hash = hash_address(whom->to.ip, whom->to.port) ^ (slot + 1) * 0x9e3779b97f4a7c15ull;
     struct reach **at = &e->tunnels.reaches[hash % BUCKETS];
-    while (*at && ((*at)->slot != slot || (*at)->source != source || (*at)->peer != peer || (*at)->to.port != to->port ||
-                   memcmp((*at)->to.ip, to->ip, sizeof to->ip) != 0))
+    while (*at && ((*at)->slot != slot || (*at)->source != source || !same(&(*at)->whom, whom)))
         at = &(*at)->next;
     return at;
 }
 
 static void reach_free(struct engine *e, struct reach *reach)
 {
-    *place_of(e, reach->slot, reach->source, reach->peer, &reach->to) = reach->next;
+    *place_of(e, reach->slot, reach->source, &reach->whom) = reach->next;
     list_remove(&reach->idle);
     name_unref(e, reach->source);
-    name_unref(e, reach->peer);
+    name_unref(e, reach->whom.peer);
     SSL_SESSION_free(reach->session);
     free(reach);
 }
@@ -58,9 +62,9 @@ static bool takes_more(const struct tunnel *t)
     return !t->h2.went_away && t->state != TUNNEL_DEAD && t->h2.stream_count < (max < STREAMS_MAX ? max : STREAMS_MAX);
 }
 
-struct tunnel *tunnel_find(struct engine *e, uint32_t slot, struct name *peer, const struct endpoint_address *to)
+struct tunnel *tunnel_find(struct engine *e, uint32_t slot, const struct whom *whom)
 {
-    struct reach *reach = *place_of(e, slot, source_of_slot(e, slot), peer, to);
+    struct reach *reach = *place_of(e, slot, source_of_slot(e, slot), whom);
     for (struct list *at = reach ? reach->tunnels.next : NULL; reach && at != &reach->tunnels; at = at->next)
         if (takes_more(container_of(at, struct tunnel, all)))
             return container_of(at, struct tunnel, all);
@@ -73,22 +77,22 @@ static void forget_oldest(struct engine *e)
     reach_free(e, container_of(e->tunnels.idle.next, struct reach, idle));
 }
 
-struct reach *reach_join(struct engine *e, struct tunnel *t, struct name *peer, const struct endpoint_address *to)
+struct reach *reach_join(struct engine *e, struct tunnel *t, const struct whom *whom)
 {
     const struct pod *pod = pod_find(e, t->slot); /* there: tunnel_dial had its credential */
-    struct reach **place = place_of(e, t->slot, pod->identity, peer, to), *reach = *place;
+    struct reach **place = place_of(e, t->slot, pod->identity, whom), *reach = *place;
     if (!reach) {
         if (e->tunnels.idle_count >= IDLE_MAX)
             forget_oldest(e);
-        place = place_of(e, t->slot, pod->identity, peer, to);
+        place = place_of(e, t->slot, pod->identity, whom);
         if (!(reach = calloc(1, sizeof *reach)))
             return NULL;
         list_init(&reach->idle);
         list_init(&reach->tunnels);
         reach->slot = t->slot;
-        reach->to = *to;
+        reach->whom = *whom;
         reach->source = name_ref(pod->identity);
-        reach->peer = name_ref(peer);
+        name_ref(whom->peer);
         *place = reach;
     }
     if (!list_empty(&reach->idle)) {
@@ -108,9 +112,9 @@ static void note_refusal(struct engine *e, struct reach *reach)
     reach->retry_ns = e->now + (wait_ns < RETRY_MS_MAX * NS_PER_MS ? wait_ns : RETRY_MS_MAX * NS_PER_MS);
 }
 
-bool reach_waits(const struct engine *e, uint32_t slot, struct name *peer, const struct endpoint_address *to)
+bool reach_waits(const struct engine *e, uint32_t slot, const struct whom *whom)
 {
-    const struct reach *reach = *place_of(e, slot, source_of_slot(e, slot), peer, to);
+    const struct reach *reach = *place_of(e, slot, source_of_slot(e, slot), whom);
     return reach && reach->refusals && reach->trust_version == e->trust_version && e->now < reach->retry_ns;
 }
 
@@ -142,7 +146,7 @@ void reach_leave(struct engine *e, struct tunnel *t, SSL_SESSION *session, bool 
 
 const struct endpoint_address *reach_address(const struct reach *reach)
 {
-    return &reach->to;
+    return &reach->whom.to;
 }
 
 SSL_SESSION *reach_session(const struct engine *e, const struct reach *reach)

@@ -194,8 +194,7 @@ static struct tunnel *refuse(int fd, int error)
     return NULL;
 }
 
-struct tunnel *tunnel_dial(struct engine *e, uint32_t slot, struct name *peer, const struct endpoint_address *to, int fd,
-                           const struct h2_use *use)
+struct tunnel *tunnel_dial(struct engine *e, uint32_t slot, const struct whom *whom, int fd, const struct h2_use *use)
 {
     const struct pod *pod = pod_find(e, slot);
     struct credential *credential = pod ? credential_find(e, pod->identity) : NULL;
@@ -203,12 +202,12 @@ struct tunnel *tunnel_dial(struct engine *e, uint32_t slot, struct name *peer, c
         COUNT(e, tunnel_no_identity);
         return refuse(fd, ENOKEY);
     }
-    if (reach_waits(e, slot, peer, to)) {
+    if (reach_waits(e, slot, whom)) {
         COUNT(e, tunnel_held_back);
         return refuse(fd, ECONNABORTED);
     }
-    struct tunnel *t = tunnel_new(e, fd, slot, credential, false, peer, use);
-    struct reach *reach = t ? reach_join(e, t, peer, to) : NULL;
+    struct tunnel *t = tunnel_new(e, fd, slot, credential, false, whom->peer, use);
+    struct reach *reach = t ? reach_join(e, t, whom) : NULL;
     if (!reach) {
         COUNT(e, no_memory);
         if (t)
@@ -219,7 +218,7 @@ struct tunnel *tunnel_dial(struct engine *e, uint32_t slot, struct name *peer, c
     if (reach_session(e, reach))
         tls_resume(t->tls, reach_session(e, reach));
     struct sockaddr_storage address;
-    socklen_t length = fill_address(to, to->port, &address);
+    socklen_t length = fill_address(&whom->to, whom->to.port, &address);
     COUNT(e, tunnels_dialled);
     int failed = connect(fd, (struct sockaddr *)&address, length);
     if ((failed && errno != EINPROGRESS) || watch_set(e, &t->watch, TUNNEL_EVENTS) < 0) {

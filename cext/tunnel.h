@@ -15,6 +15,14 @@ enum tunnel_state { TUNNEL_CONNECTING, TUNNEL_HANDSHAKE, TUNNEL_OPEN, TUNNEL_DEA
 
 struct reach;
 
+/* Whom a tunnel leads to. An address, and an identity with it, may be the next pod's within seconds, and what leads to the
+ * one before leads to nobody: it would not even be refused. */
+struct whom {
+    struct name *peer; /* must be there */
+    uint64_t workload; /* the endpoint's id */
+    struct endpoint_address to;
+};
+
 struct tunnel {
     struct watch watch;
     struct list all;   /* of its reach, or of the accepted ones; or among the dead */
@@ -40,10 +48,9 @@ struct tunnel {
 };
 
 /* One that takes another stream; NULL: none. */
-struct tunnel *tunnel_find(struct engine *, uint32_t slot, struct name *peer, const struct endpoint_address *to);
+struct tunnel *tunnel_find(struct engine *, uint32_t slot, const struct whom *);
 /* A new one over an unconnected socket of the pod. NULL: errno says why; the socket is closed. */
-struct tunnel *tunnel_dial(struct engine *, uint32_t slot, struct name *peer, const struct endpoint_address *to, int fd,
-                           const struct h2_use *);
+struct tunnel *tunnel_dial(struct engine *, uint32_t slot, const struct whom *, int fd, const struct h2_use *);
 void tunnel_accept(struct engine *, struct pod *, int fd, const struct endpoint_address *peer,
                    const struct endpoint_address *asked, const struct h2_use *);
 struct name *tunnel_peer(const struct tunnel *); /* proven; borrowed */

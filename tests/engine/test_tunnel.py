@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from msgspec import structs
 
 from mesh.model import Protocol, spiffe_id
 from tests.engine.pair import CLIENT, HERE, SERVER, Pair
@@ -249,6 +250,20 @@ def test_a_slot_that_is_another_identity_now_speaks_as_itself_and_not_in_old_tun
     again.send(b"y")
     assert server.accept().receive(1) == b"y"
     assert {one.identity for one in pair.destination.engine.connections()} == {CLIENT, OTHER}
+
+
+def test_an_address_that_is_another_pods_by_now_is_reached_by_a_tunnel_of_its_own(pair: Pair) -> None:
+    """Both have the same service account, hence identity. The first was deleted, and nothing that leads to it ends."""
+    server = pair.serve()
+    first = pair.source.client()
+    server.accept()
+    pair.source.plan(structs.replace(pair.endpoint(server.port), id=server.port + 1))
+    again = pair.source.client()
+    app = server.accept()
+    again.send(b"y")
+    assert app.receive(1) == b"y"
+    assert pair.source.count("tunnels") == 2
+    first.close()
 
 
 def test_what_comes_to_a_pod_that_is_another_one_by_now_is_refused(pair: Pair) -> None:
