@@ -1,6 +1,6 @@
-/* Whether a pod's policies admit a connection or a request to it, asked where its endpoint has been chosen: the one place
- * that inbound connections and those between two pods of the node both pass. authz.c judges; here its facts are put
- * together, what it says is counted and told, and who may not stay is ended.
+/* Whether a connection or a request to a pod is admitted: no identity is denied (denial.c), and the pod's policies let it
+ * in. Asked where its endpoint has been chosen: the one place that inbound connections and those between two pods of the
+ * node both pass. authz.c judges; here its facts are put together, and what it says is counted and told.
  *
  * A request is judged by the normal form of its path, and where rules look at paths this form is what is forwarded: the
  * server never sees another spelling than the one that was judged. */
@@ -110,18 +110,38 @@ static bool is_hopeless(const struct session *s, const struct policies *p, struc
     return s->tunnelled && !authz_check(&p->authz, &facts, 0).allowed;
 }
 
+static bool may_speak_yet(const struct session *s)
+{
+    return !s->exchange && !s->decided && !s->client.ended && !s->waited;
+}
+
+/* Before any policy: an ALLOW that names a denied identity does not let it in. */
+static enum admission bar(struct engine *e, struct session *s)
+{
+    if (may_speak_yet(s))
+        return ADMIT_LATER;
+    COUNT(e, identity_denied);
+    s->dial.barred = true;
+    return ADMIT_DENIED;
+}
+
 enum admission policies_admit(struct engine *e, struct session *s)
 {
+    s->dial.barred = false;
+    if (s->exchange && s->exchange->stage == STAGE_HEAD)
+        return ADMIT_YES; /* asked again when its head is there */
+    if (identity_is_denied(e, s))
+        return bar(e, s);
     const struct policies *p = policies_at(e, s);
     if (!p)
         return ADMIT_YES;
     if (s->exchange)
-        return s->exchange->stage == STAGE_HEAD ? ADMIT_YES : judge_request(e, s, p); /* asked again when its head is there */
+        return judge_request(e, s, p);
     struct authz_facts facts = facts_of(s, AUTHZ_TCP);
     struct authz_ruling ruling = authz_check(&p->authz, &facts, 0);
     if (ruling.allowed)
         return ADMIT_YES; /* and counted when it turns out not to be HTTP */
-    if (!s->decided && !s->client.ended && !s->waited && !is_hopeless(s, p, facts))
+    if (may_speak_yet(s) && !is_hopeless(s, p, facts))
         return ADMIT_LATER;
     rulings_note_all(e, s, p, &facts, ruling);
     return ADMIT_DENIED;

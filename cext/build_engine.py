@@ -16,7 +16,7 @@ ROOT = HERE.parent
 SOURCES = (
     *("pump", "timer", "buffer", "stats", "retire"),
     *("pods", "listen", "neighbours", "stock", "plan", "source", "names", "balance"),
-    *("policies", "admit", "rulings", "authz", "normal"),
+    *("policies", "admit", "denial", "rulings", "authz", "normal"),
     *("session", "lapse", "start", "detect", "dial", "pool", "opaque", "leg", "flow"),
     *(
         "stream",

@@ -122,11 +122,15 @@ void session_wait(struct engine *, struct session *); /* for the client's first 
 void start_client_event(struct engine *, struct session *);
 void start_timeout(struct engine *, struct session *);
 
-/* admit.c: a pod's policies, asked. LATER: only HTTP could be admitted, and the client has not spoken yet. UNCLEAR: the request
- * could be read in two ways. */
+/* admit.c: who is denied, and a pod's policies, asked. LATER: the client has not spoken yet, and only HTTP could be
+ * admitted, or be told why not. UNCLEAR: the request could be read in two ways. */
 enum admission { ADMIT_YES, ADMIT_LATER, ADMIT_DENIED, ADMIT_UNCLEAR };
 enum admission policies_admit(struct engine *, struct session *); /* to the endpoint that it has chosen */
 void policies_opened(struct engine *, const struct session *); /* counts: it is not HTTP, and goes on */
+
+/* denial.c: identities that are denied, between two pods of this node */
+bool identity_is_denied(const struct engine *, const struct session *); /* its own, or that of the pod it has chosen */
+void identities_judge(struct engine *); /* ends what is open between such */
 
 /* policies.c, rulings.c */
 void policies_free(struct engine *, struct pod *);

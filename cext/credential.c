@@ -243,6 +243,7 @@ int engine_set_trust(engine *e, const char *domain, const uint8_t *roots, uint32
         result |= rebuild(e, container_of(at, struct credential, all));
     tunnels_judge(e);
     carry_judge(e);
+    identities_judge(e);
     engine_finish(e);
     return result;
 }

@@ -239,12 +239,12 @@ void http_connected(struct engine *e, struct session *s)
     http_run(e, s);
 }
 
-static enum reply reply_for(enum flag flag)
+static enum reply reply_for(const struct session *s, enum flag flag)
 {
     switch (flag) {
     case FLAG_UH: return REPLY_no_endpoint;
     case FLAG_UO: return REPLY_overloaded;
-    case FLAG_UAEX: return REPLY_authz_denied;
+    case FLAG_UAEX: return s->dial.barred ? REPLY_identity_denied : REPLY_authz_denied;
     case FLAG_DPE: return REPLY_path_ambiguous;
     default: return REPLY_connect_failed;
     }
@@ -254,7 +254,7 @@ void http_not_connected(struct engine *e, struct session *s, enum flag flag)
 {
     if (s->exchange->stage != STAGE_DIALLING)
         return; /* dialled before it was asked for: the request picks anew */
-    reply(e, s, reply_for(flag));
+    reply(e, s, reply_for(s, flag));
     http_run(e, s);
 }
 

@@ -97,6 +97,7 @@ void head_forget(struct exchange *);
     X(connect_failed, 503, UF, false, "No endpoint of this service could be connected to.") \
     X(server_closed, 503, UC, false, "The server closed the connection before it answered.") \
     X(authz_denied, 403, UAEX, false, "A policy of the mesh does not allow this request.") \
+    X(identity_denied, 403, UAEX, false, "The mesh does not believe the client's or the server's identity any more.") \
     X(path_ambiguous, 400, DPE, true, "The path or host could be read in two ways, and a policy looks at it.") \
     X(overloaded, 503, UO, true, "Too much is under way here; try again later.") \
     X(head_timeout, 408, SI, true, "The request's head took too long.") \

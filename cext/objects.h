@@ -194,6 +194,7 @@ struct dial {
     bool by_hbone; /* no carrier goes to the target now */
     bool stale;   /* was sent to a tunnel that took no more, once */
     bool secured; /* by tunnel; of the last one tried, for the accounts */
+    bool barred;  /* the last one tried was not admitted, because an identity is denied */
 };
 
 #define SESSION_STATES(X) \

@@ -120,6 +120,13 @@ static bool replan(struct engine *e, struct session *s)
     return plan || s->plan->through;
 }
 
+static enum reply refusal_for(const struct session *s, enum admission admission)
+{
+    if (s->dial.barred)
+        return REPLY_identity_denied;
+    return admission == ADMIT_DENIED ? REPLY_authz_denied : REPLY_path_ambiguous;
+}
+
 enum step request_route(struct engine *e, struct session *s)
 {
     struct exchange *x = s->exchange;
@@ -135,7 +142,7 @@ enum step request_route(struct engine *e, struct session *s)
     if (s->dial.state != DIAL_NONE) { /* it was dialled at once, for a client that had not said what it wants */
         enum admission admission = policies_admit(e, s);
         if (admission != ADMIT_YES)
-            return reply(e, s, admission == ADMIT_DENIED ? REPLY_authz_denied : REPLY_path_ambiguous);
+            return reply(e, s, refusal_for(s, admission));
     }
     if (s->dial.state == DIAL_CONNECTED) { /* the first request of a connection whose server was dialled at once */
         x->stage = STAGE_RELAY;

@@ -130,6 +130,8 @@
     X(policies_overflow, 0) \
     X(policy_ended, 0) \
     X(policy_waited, 0) \
+    X(identity_denied, 0) \
+    X(identity_ended, 0) \
     X(path_rewritten, 0) \
     X(path_ambiguous, 0) \
     X(rulings_dropped, 0) \

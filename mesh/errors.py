@@ -44,7 +44,7 @@ MEANINGS: dict[Flag, str] = {
     Flag.SERVER_PROTOCOL: "the server broke the protocol",
     Flag.TIMEOUT: "the server did not answer in time",
     Flag.NO_ROUTE: "no route matched",
-    Flag.DENIED: "a policy of the mesh denies it",
+    Flag.DENIED: "a policy of the mesh denies it, or an identity is denied",
 }
 
 
@@ -72,6 +72,7 @@ ENDINGS: dict[str, Ending] = {
     "overload": Ending(Flag.OVERFLOW, 503, False, "a limit was reached; less load comes first, so it is closed"),
     "no_route": Ending(Flag.NO_ROUTE, 404, True, "no rule of the service's routes matches the request"),
     "authz_denied": Ending(Flag.DENIED, 403, True, "a policy of the mesh does not allow it"),
+    "identity_denied": Ending(Flag.DENIED, 403, True, "an operator denied the identity of the client or of the server"),
     # What the client sent
     "ambiguous": Ending(Flag.CLIENT_PROTOCOL, 400, False, "a policy looks at its path or host, which has two readings"),
     "bad_request": Ending(Flag.CLIENT_PROTOCOL, 400, False, "the request is malformed, or could be read in two ways"),

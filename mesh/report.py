@@ -230,6 +230,7 @@ class Report:
                     fail_mode=FailMode.CLOSED if pod.mtls is Mtls.STRICT else pod.fail_mode,
                     mtls=pod.mtls,
                     skip_inbound_ports=tuple(sorted(pod.skip_inbound_ports)),
+                    denied=tuple(denial.what for denial in self._credentials.keeper.denials()),
                 )
         return None
 

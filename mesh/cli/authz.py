@@ -66,6 +66,9 @@ def beside_policies(pod: PodAuthorization, asked: Facts) -> Explanation | None:
     if pod.mtls is Mtls.STRICT and not asked.identity:
         why = "it accepts mutual TLS only (seine.dev/mtls: strict), and nobody is proven without"
         return Explanation(allowed=False, verdict=f"refused: {why}")
+    for each in (asked.identity, pod.identity) if asked.identity else ():
+        if each in pod.denied:
+            return Explanation(allowed=False, verdict=f"refused: {each} is denied (`seine identity` shows until when)")
     return None
 
 

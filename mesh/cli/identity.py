@@ -80,9 +80,10 @@ def deny(
     node: NodeOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Deny an identity, or one certificate, although a root vouches for it. Its connections are closed.
+    """Deny an identity, or one certificate, although a root vouches for it. Its connections end, new ones are refused.
 
-    A denied identity gets no certificate either, so 24 hours, the life of one, are enough to keep it out for good once
+    Those are tunnels between nodes and, of an identity, connections between two pods of a node, to it and from it. A
+    denied identity gets no certificate either, so 24 hours, the life of one, are enough to keep it out for good once
     its pods are gone. A denied certificate is replaced at once, with a new key.
     """
     query = {"what": [what], "seconds": [str(_seconds(duration))], "reason": [reason]}
@@ -90,7 +91,9 @@ def deny(
     if output is not Output.TABLE:
         typer.echo(encode(found, output), nl=False)
         return
-    typer.echo(f"{found.what} is denied for {duration}")
+    is_identity = found.what.startswith("spiffe:")
+    ends = "its connections end, between nodes and within one" if is_identity else "its tunnels end"
+    typer.echo(f"{found.what} is denied for {duration}; {ends}")
 
 
 @app.command()

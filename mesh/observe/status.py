@@ -279,6 +279,7 @@ class PodAuthorization(Value, frozen=True):
     fail_mode: FailMode = FailMode.OPEN
     mtls: Mtls = Mtls.PERMISSIVE
     skip_inbound_ports: tuple[int, ...] = ()  # not captured, so nothing is enforced there
+    denied: tuple[str, ...] = ()  # identities and serial numbers, by `seine identity deny`
 
 
 encode = msgspec.json.Encoder().encode

@@ -150,7 +150,7 @@ def test_a_denied_certificate_is_replaced_at_once_and_a_denied_identity_gets_non
     assert town.mesh.seine("identity", "deny", bad.upper(), "--for", "1h", "--reason", "lost").returncode == 0
     eventually(lambda: serial(town.mesh) not in ("", bad), "another certificate")
     denied = town.mesh.seine("identity", "deny", DB, "--for", "1h")
-    assert denied.stdout == f"{DB} is denied for 1h\n"
+    assert denied.stdout == f"{DB} is denied for 1h; its connections end, between nodes and within one\n"
     eventually(lambda: "is denied until" in certificates(town.mesh)[DB]["problem"], "renewal to be refused", LIFE_S)
     assert town.mesh.metrics().value("seine_identity_denied") == 2
     assert town.mesh.seine("identity", "allow", DB).returncode == 0

@@ -36,6 +36,18 @@ def test_what_is_decided_before_any_policy_is_asked(
     assert (found.allowed, words in found.verdict) == (allowed, True)
 
 
+@pytest.mark.parametrize("denied", [ANYBODY, "spiffe://x/ns/default/sa/web"], ids=["the caller", "the pod"])
+def test_a_denied_identity_is_refused_before_any_policy_is_asked(denied: str) -> None:
+    allowing = Authorization(policies=(policy("x", "ALLOW", rule()),))
+    found = beside_policies(pod(authorization=allowing, denied=(denied,)), Facts(address="", port=80, identity=ANYBODY))
+    assert found is not None
+    assert (found.allowed, found.verdict.split(" (")[0]) == (False, f"refused: {denied} is denied")
+
+
+def test_nobody_has_proven_a_denied_identity_in_plaintext() -> None:
+    assert beside_policies(pod(denied=(ANYBODY,)), Facts(address="10.9.9.9", port=80)) is None
+
+
 @pytest.mark.parametrize(
     ("mtls", "identity"), [(Mtls.STRICT, ANYBODY), (Mtls.PERMISSIVE, ""), (Mtls.DISABLED, ANYBODY)]
 )

@@ -77,8 +77,15 @@ def test_a_denial_is_for_a_time_that_people_write(run_dir: Path, given: str, sec
     made = DenialStatus(what="beef", until=1e10)
     with agent(run_dir, **{"identity/deny": answer(made)}) as asked:
         result = seine("deny", "BE:EF", "--for", given, "--reason", "a stolen laptop")
-    assert result.output == f"beef is denied for {given}\n"
+    assert result.output == f"beef is denied for {given}; its tunnels end\n"
     assert asked == [f"POST /identity/deny?what=BE%3AEF&seconds={float(seconds)}&reason=a+stolen+laptop"]
+
+
+def test_of_a_denied_identity_it_is_said_that_it_ends_within_a_node_too(run_dir: Path) -> None:
+    made = DenialStatus(what="spiffe://x/ns/shop/sa/web", until=1e10)
+    with agent(run_dir, **{"identity/deny": answer(made)}):
+        said = seine("deny", made.what).output
+    assert said == f"{made.what} is denied for 24h; its connections end, between nodes and within one\n"
 
 
 @pytest.mark.parametrize("given", ["", "24", "h", "-1h", "24 h", "1w"])
