@@ -11,22 +11,24 @@ static int hex_of(uint8_t byte)
     return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
 }
 
-static bool is_unreserved(uint8_t byte)
+/* What stands for itself in a segment (RFC 3986 3.3, pchar), but for ";": it begins parameters for some servers. */
+static bool is_literal(uint8_t byte)
 {
     uint8_t letter = byte | 0x20;
-    return (letter >= 'a' && letter <= 'z') || (byte >= '0' && byte <= '9') || byte == '-' || byte == '.' || byte == '_' ||
-           byte == '~';
+    return (letter >= 'a' && letter <= 'z') || (byte >= '0' && byte <= '9') ||
+           (byte && memchr("-._~!$&'()*+,=:@", byte, 16));
 }
 
-/* RFC 3986 6.2.2.1 and 6.2.2.2. 0: an escape that is none, or that servers disagree about. */
+/* RFC 3986 6.2.2.1, and further than 6.2.2.2: servers look for the bytes that are meant, so that an escape of what may
+ * stand for itself is another spelling of it. 0: no escape, one that servers disagree about, or what must be escaped. */
 static size_t unescape(uint8_t *path, size_t length)
 {
     static const char capitals[] = "0123456789ABCDEF";
     size_t to = 0;
     for (size_t from = 0; from < length; from++) {
-        if (path[from] == '\\')
-            return 0;
         if (path[from] != '%') {
+            if (!is_literal(path[from]) && path[from] != '/' && path[from] != ';')
+                return 0;
             path[to++] = path[from];
             continue;
         }
@@ -34,9 +36,9 @@ static size_t unescape(uint8_t *path, size_t length)
         if (low < 0)
             return 0;
         uint8_t byte = (uint8_t)(high << 4 | low);
-        if (byte == 0 || byte == '/' || byte == '\\')
+        if (byte == 0 || byte == '/' || byte == '\\' || byte == ';')
             return 0;
-        if (is_unreserved(byte)) {
+        if (is_literal(byte)) {
             path[to++] = byte;
         } else {
             path[to++] = '%';

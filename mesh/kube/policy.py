@@ -46,11 +46,11 @@ METHOD = r"^(\*|\*?[A-Z0-9_-]+|[A-Z0-9_-]+\*)$"
 
 def _path_form() -> str:
     """Paths in the normal form of mesh.identity.normal, and what they can begin and end with."""
-    escape = (  # %XX of what is neither unreserved nor a slash, a backslash or NUL
-        "%(0[1-9A-Fa-f]|1[0-9A-Fa-f]|2[0-9A-Ca-c]|3[A-Fa-f]|40|5[BDEbde]|60|7[B-DFb-df]|[89A-Fa-f][0-9A-Fa-f])"
+    escape = (  # %XX of what may not stand for itself and is neither a slash, a backslash, a semicolon nor NUL
+        "%(0[1-9A-Fa-f]|1[0-9A-Fa-f]|2[0235]|3[CEFcef]|5[BDEbde]|60|7[B-DFb-df]|[89A-Fa-f][0-9A-Fa-f])"
     )
-    every, no_dot = rf"([!\"$&-)+-.0->@-\[\]-~]|{escape})", rf"([!\"$&-)+-\-0->@-\[\]-~]|{escape})"
-    neither, no_semicolon = rf"([!\"$&-)+-\-0-:<->@-\[\]-~]|{escape})", rf"([!\"$&-)+-.0-:<->@-\[\]-~]|{escape})"
+    every, no_dot = rf"([!$&-)+-.0-;=@-Z_a-z~]|{escape})", rf"([!$&-)+-\-0-;=@-Z_a-z~]|{escape})"
+    neither, no_semicolon = rf"([!$&-)+-\-0-:=@-Z_a-z~]|{escape})", rf"([!$&-)+-.0-:=@-Z_a-z~]|{escape})"
     segment = rf"({no_dot}|\.{neither}|\.\.{no_semicolon}){every}*"  # but no ".", "..", ".;" and "..;"
     exact, prefix = f"/({segment}(/{segment})*/?)?", rf"/({segment}/)*({segment}|\.\.?)?\*"
     return rf"^(\*|{exact}|{prefix}|\*{every}*(/{segment})*/?)$"
@@ -221,7 +221,7 @@ def _port(text: str, path: Path) -> int:
 
 
 def _path(text: str, path: Path) -> Pattern:
-    wanted = "a path without query as it is compared: no // and dot segments, %XX only of what needs it"
+    wanted = "a path without query as it is compared: no // and dot segments, %XX of what needs it and of nothing else"
     pattern = _pattern(text, path, PATH, wanted)
     return Pattern(how=pattern.how, text=re.sub("%..", lambda escape: escape[0].upper(), pattern.text))
 

@@ -27,6 +27,10 @@ from mesh.identity.normal import Ambiguous, normal_host, normal_path
         ("/a%252f", "/a%252f"),
         ("/a;b=c/;d", "/a;b=c/;d"),
         ("/...", "/..."),
+        ("/items%3Adelete", "/items:delete"),
+        ("/%40admin/%28a%29%2b%2C%3d", "/@admin/(a)+,="),
+        ("/%21%24%26%27%2a", "/!$&'*"),
+        ("/x%7by%7C%5b%22%3e", "/x%7By%7C%5B%22%3E"),
         ("/..a/.b", "/..a/.b"),
     ],
 )
@@ -36,6 +40,7 @@ def test_a_path_has_one_form(path: str, normal: str) -> None:
 
 
 READ_IN_TWO_WAYS = "/a%2fb /a%2Fb /a%5cb /a\\b /a%00 /% /%4 /%4g /%u0041 /a/..;/b /.;x /%2e%2e; /a//.. /..//a"
+READ_IN_TWO_WAYS += ' /a%3bb /x{y /x} /a|b /a[0] /a"b /<a> /a^ /a` /caf\xe9 /a#b'
 
 
 @pytest.mark.parametrize("path", READ_IN_TWO_WAYS.split())
