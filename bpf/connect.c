@@ -159,17 +159,21 @@ static inline int judge(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct r
         note->kind = NOTE_NONE; /* what an earlier, failed connect of this socket asked for */
 
     int reason = untouchable(route->to.ip);
-    if (reason < 0 && sk->bound_dev_if)
-        reason = REASON_DIRECT_DEVICE;
     if (reason < 0 && skipped(slot, OUTBOUND, route->to.port))
         reason = REASON_DIRECT_SKIPPED;
     struct destination *destination = 0;
     if (reason < 0) {
         destination = known(&route->to);
-        if (!destination)
+        if (sk->bound_dev_if)
+            reason = REASON_DIRECT_DEVICE;
+        else if (!destination)
             reason = overflown() ? REASON_DIRECT_OVERFLOW : REASON_DIRECT_UNKNOWN;
         else if (!(pod->flags & (is_ip4(route->to.ip) ? POD_IP4 : POD_IP6)))
             reason = REASON_DIRECT_NO_FAMILY;
+    }
+    if (reason >= 0 && destination && destination->kind == DESTINATION_TUNNEL) {
+        count(slot, REASON_TUNNEL_REFUSED); /* binding to a device is everybody's right, but no way around a tunnel */
+        return DENY;
     }
     if (reason == REASON_DIRECT_OVERFLOW && pod->flags & POD_STRICT) {
         count(slot, REASON_OVERFLOW_REFUSED);

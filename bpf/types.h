@@ -207,7 +207,8 @@ enum reason {
     REASON_SHORTCUT_GONE = 28,     /* the peer has closed or left */
     REASON_SHORTCUT_OFF = 29,      /* switched off for the pod or the node while the connection was open */
     REASON_INBOUND_STRICT = 30,    /* no living worker, open, but the pod accepts mutual TLS only: reset */
-    REASON_TUNNEL_REFUSED = 31,    /* no living worker, open, but whom it meant is reached by tunnel only: ECONNREFUSED */
+    REASON_TUNNEL_REFUSED = 31,    /* whom it meant is reached by tunnel only, and no worker lives (open), or it is bound to
+                                      a device, or of a family that the pod is not captured in: ECONNREFUSED */
     REASON_DIRECT_OVERFLOW = 32,   /* not known, while some that are reached by tunnel had no room: maybe one of them */
     REASON_OVERFLOW_REFUSED = 33,  /* likewise, from a pod that is strict: ECONNREFUSED */
     REASON_INBOUND_KUBELET = 34    /* a probe of this node's kubelet: left alone, whatever the pod's mode is */

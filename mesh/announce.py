@@ -74,8 +74,12 @@ class Announcement:
         if self._before is None:
             former = await board.former()
             self._before = frozenset(each.uid for each in former.workloads) if former else frozenset()
-        members = [member for member in self._enrolment.members.values() if self._enrolment.identity(member)]
-        proven = {member.pod.workload.uid for member in members if self._watch.proven(member)}
+        members = self._enrolment.members.values()
+        proven = {
+            member.pod.workload.uid
+            for member in members
+            if self._enrolment.identity(member) and self._watch.proven(member)
+        }
         pods = (member.pod for member in members)
         current = compile_mesh_node(self._node, pods, proven, self._before, self._transport)
         if current == self.said and board.stands():

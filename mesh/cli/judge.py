@@ -68,6 +68,8 @@ def identity(document: StatusDocument) -> Iterator[Check]:
     found, now, bad = document.identity, document.taken_at, Result.WARNING
     silence = now - (found.answered_at or now - document.uptime_seconds)
     silent = f"no answer for {silence / 60:.0f} min: {found.problem}" if silence > SILENT_SECONDS else ""
+    if found.problem and not found.answered_at and not silent:
+        silent = f"no answer since the agent began: {found.problem}"
     hint = "certificates are used to their end; mend it before"
     yield _check(IDENTITY, f"authority answers ({found.authority})", silent, bad, hint)
     skew = f"they differ by {abs(found.skew_seconds):.0f} s" if abs(found.skew_seconds) > SKEW_SECONDS else ""

@@ -190,7 +190,9 @@ CERTIFICATES = Family(
     "seine_identity_certificates_total", "counter", "Certificates issued, renewed and expired.", ("event",)
 )
 ROOT_END = Family("seine_identity_root_expiry_timestamp_seconds", "gauge", "When a root ends.", ("root", "state"))
-AUTHORITY_AGE = Family("seine_identity_authority_age_seconds", "gauge", "Since the authority last answered.")
+AUTHORITY_AGE = Family(
+    "seine_identity_authority_age_seconds", "gauge", "Since the authority last answered, or the agent began."
+)
 AUTHORITY_SKEW = Family(
     "seine_identity_authority_clock_skew_seconds", "gauge", "By how much its clock was ahead when it last answered."
 )

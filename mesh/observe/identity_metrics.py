@@ -15,8 +15,8 @@ def offers(document: StatusDocument) -> Iterator[Offer]:
     yield f.CERTIFICATE_END, plain(lambda: (((each.name,), each.not_after) for each in held))
     yield f.CERTIFICATES_MISSING, plain(lambda: [((), len(identity.certificates) - len(held))])
     yield f.ROOT_END, plain(lambda: (((root.id, root.state), root.not_after) for root in identity.roots))
-    age = max(0.0, document.taken_at - identity.answered_at)
-    yield f.AUTHORITY_AGE, plain(lambda: [((), age)] if identity.answered_at else [])
+    age = max(0.0, document.taken_at - identity.answered_at) if identity.answered_at else document.uptime_seconds
+    yield f.AUTHORITY_AGE, plain(lambda: [((), age)] if identity.authority else [])
     yield f.AUTHORITY_SKEW, plain(lambda: [((), identity.skew_seconds)] if identity.answered_at else [])
     yield f.AUTHORITY_FAILURES, plain(lambda: (((reason,), n) for reason, n in identity.failures.items()))
     yield f.CERTIFICATES, plain(lambda: (((event,), n) for event, n in identity.events.items()))

@@ -10,7 +10,7 @@ import pytest
 
 from mesh.capture import OUTBOUND_PORT
 from mesh.model import Direction
-from tests.kernel.capturing import Capturing, Enrolled, listen, plain, pod_address, service
+from tests.kernel.capturing import Capturing, Enrolled, listen, plain, pod_address, service, tunnelled
 from tests.kit.lab import Lab
 
 
@@ -167,6 +167,18 @@ def test_a_socket_bound_to_a_device_goes_direct(client, vip):
     sock.connect_ex((vip[0], 80))
     sock.close()
     assert client.count("direct_device") == before + 1
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "10.7.7.8"), (socket.AF_INET6, "fd07::8")])
+def test_a_socket_bound_to_a_device_is_refused_where_only_a_tunnel_leads(capture, client, family, address):
+    """An application needs no privilege to bind to a device, and would go past strict mutual TLS in plaintext."""
+    capture.know(tunnelled(address))
+    before = client.count("tunnel_refused")
+    with client.pod.socket(family) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+        with pytest.raises(ConnectionRefusedError):
+            sock.connect((address, 80))
+    assert client.count("tunnel_refused") == before + 1
 
 
 def test_skipped_ports_go_direct(capture, client):

@@ -137,7 +137,8 @@ def test_a_clock_that_is_half_a_minute_off(skew: float) -> None:
 
 
 def test_an_authority_that_never_answered_is_as_old_as_the_agent() -> None:
-    assert doubts(certificates=(GOOD,), answered_at=0.0, problem="no route") == {}
+    (found,) = doubts(certificates=(GOOD,), answered_at=0.0, problem="no route").values()
+    assert found == "no answer since the agent began: no route"
     old = document(identity=identity(certificates=(GOOD,), answered_at=0.0, problem="no route"), uptime_seconds=601.0)
     assert [check.error for check in judge.identity(old) if check.error] == ["no answer for 10 min: no route"]
 

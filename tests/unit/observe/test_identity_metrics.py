@@ -33,5 +33,6 @@ def test_what_ends_when_what_failed_and_what_was_refused() -> None:
     }
 
 
-def test_an_authority_that_never_answered_has_no_age() -> None:
+def test_an_authority_that_never_answered_is_as_old_as_the_agent() -> None:
+    assert samples(IdentityStatus(authority="directory /x"))["authority_age_seconds"] == 120.0
     assert "authority_age_seconds" not in samples(IdentityStatus())
