@@ -31,6 +31,7 @@ from mesh.capture.sockets import SocketFactory
 from mesh.config import AgentConfig, Switch, strange_variables
 from mesh.credentials import Credentials
 from mesh.enrolment import Enrolment
+from mesh.forward import programs
 from mesh.forward.fleet import Fleet
 from mesh.forward.messages import Limits, Welcome
 from mesh.forward.quic.desk import Desk
@@ -147,7 +148,7 @@ class Agent:
         with (
             self._meet("agent.sock", self._serve_worker),
             self._meet("quic.sock", self.desk.converse),
-            self._meet("signer.sock", self.signing.converse, socket.SOCK_SEQPACKET),
+            self._meet("signer.sock", self._serve_signer, socket.SOCK_SEQPACKET),
         ):
             await self.supervisor.adopt()
             duties = [self.supervisor.run, self._follow, self._reconcile, self.watch.run, self._observe]
@@ -322,6 +323,17 @@ class Agent:
         task = asyncio.get_running_loop().create_task(serve(Channel(sock), pid))
         conversations.add(task)
         task.add_done_callback(conversations.discard)
+
+    async def _serve_signer(self, channel: Channel, pid: int) -> None:
+        """Workers have its uid and could knock, but no key is for them. Where a launcher starts both, the lock is of
+        that uid too, and this keeps out only who did not take it."""
+        if programs.holds(pid, self.signing.program.lock):
+            await self.signing.converse(channel, pid)
+            return
+        log.warning(
+            "process %d came for the keys and is not the signer: it was turned away; is a worker compromised?", pid
+        )
+        channel.close()
 
     async def _serve_worker(self, channel: Channel, pid: int) -> None:
         await self.fleet.converse(channel, lambda worker: rundir.open_stats(self.config.run_dir, worker), pid)

@@ -90,6 +90,15 @@ def holder(lock: Path) -> int | None:
     return None
 
 
+def holds(pid: int, lock: Path) -> bool:
+    """Whether that process has the lock's file open. Where the agent starts it, the file is root's: only who was
+    started with it can, whatever other processes of his uid do."""
+    try:
+        return _has_open(str(pid), os.stat(lock))
+    except FileNotFoundError:
+        return False
+
+
 def _has_open(process: str, wanted: os.stat_result) -> bool:
     folder = f"/proc/{process}/fd"
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -116,3 +118,33 @@ def test_it_ends_when_nobody_is_left_to_ask(well):
     pid = signer(mesh)["pid"]
     mesh.kill_everything()
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "it to end", 20.0)
+
+
+KNOCK = """
+import socket, sys
+from mesh.aio.privileges import drop_privileges
+from mesh.forward.signing._signer import ffi, lib
+drop_privileges(int(sys.argv[2]))
+sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+sock.settimeout(5)
+sock.connect(sys.argv[1])
+report = ffi.new("struct signing_report *", {"version": lib.SIGNING_VERSION})
+body = bytes(ffi.buffer(report))
+try:
+    sock.send(len(body).to_bytes(4, "little") + b"\\0" + body)
+    print(len(sock.recv(4096)))
+except ConnectionError:
+    print(0)
+"""
+
+
+def test_a_process_with_the_workers_uid_gets_no_key(town):
+    mesh = town.meshes[0]
+    before = signer(mesh)
+    arguments = Path(f"/proc/{before['pid']}/cmdline").read_text().split("\0")
+    path, uid = (arguments[arguments.index(name) + 1] for name in ("--agent-socket", "--uid"))
+    command = [sys.executable, "-c", KNOCK, path, uid]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=apps.ROOT, timeout=30, check=True)
+    assert found.stdout == "0\n"
+    assert signer(mesh)["pid"] == before["pid"]
+    assert "came for the keys and is not the signer" in mesh.log()

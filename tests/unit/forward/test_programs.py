@@ -75,3 +75,14 @@ def test_who_may_make_no_file_takes_what_is_offered_and_nothing_else() -> None:
     finally:
         program.lock.unlink(missing_ok=True)
         run_dir.rmdir()
+
+
+def test_only_who_was_started_with_a_lock_holds_it(tmp_path: Path) -> None:
+    lock = tmp_path / "signer.lock"
+    assert not programs.holds(os.getpid(), lock)
+    fd = programs.signer(tmp_path).take()
+    assert fd is not None
+    assert programs.holds(os.getpid(), lock)
+    assert not programs.holds(1, lock)
+    os.close(fd)
+    assert not programs.holds(os.getpid(), lock)
