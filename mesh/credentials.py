@@ -19,6 +19,7 @@ from mesh.identity import certificate
 from mesh.identity.authority import Authority
 from mesh.identity.certificate import Key
 from mesh.identity.embedded import Embedded
+from mesh.identity.issued import Issued
 from mesh.identity.keeper import Audience, Audiences, Keeper
 from mesh.identity.remote import Remote, Roots
 from mesh.identity.store import Store
@@ -55,7 +56,9 @@ class Credentials:
         authority: Authority = self._embedded or Remote(
             config.authority_url, config.node, config.authority_token, roots, time.time
         )
-        audience = Audiences(Secrets(signing, lambda name: self.keeper.key(name), self._complete), workers)
+        self._issued = Issued(config.run_dir / "issued", self._complete)
+        secrets = Secrets(signing, lambda name: self.keeper.key(name), self._complete)
+        audience = Audiences(secrets, self._issued, workers)
         self.keeper = Keeper(
             authority, config.node, config.trust_domain, audience, time.time, time.monotonic, random.random
         )
@@ -77,7 +80,8 @@ class Credentials:
         await self.keeper.want(names, (node.name for node in snapshot.nodes if node.workloads))
 
     def certified(self, name: str) -> bool:
-        return name in self.keeper.held
+        """Whether workers can have a certificate of it: from us, or still from the agent before us."""
+        return name in self.keeper.held or name in self._issued
 
     # --- what is told
 
