@@ -42,7 +42,7 @@ from mesh.herald import Herald
 from mesh.identity.keeper import Audiences
 from mesh.kube.api.publication import ApiBoard
 from mesh.kube.api.source import KubernetesSource
-from mesh.model import Ruling, Snapshot, Transport
+from mesh.model import Host, Ruling, Snapshot, Transport
 from mesh.node_routes import NodeRoutes
 from mesh.observe import admin, identity_admin
 from mesh.observe.observer import Observer
@@ -111,16 +111,14 @@ class Agent:
         self.watch = Watch(config, kernel, self.factory, self.enrolment, self.supervisor.beating)
         self.source, board = open_source(config)
         self.places = Places(cgroup2_root())
-        self.held = HeldNodes(
-            config.run_dir / "nodes", config.certificate_seconds
-        )  # no certificate of theirs lasts longer
+        # No certificate of theirs lasts longer than that.
+        self.held = HeldNodes(config.run_dir / "nodes", config.certificate_seconds)
         self.announcement = Announcement(config, self.enrolment, self.watch, lambda: self.snapshot is not None, board)
         self.routes = NodeRoutes(config)
         self.arrivals: Arrivals | None = None
         if config.cni_conf and isinstance(self.source, KubernetesSource):
             self.arrivals = Arrivals(config, self.source, self.places, self.enrolment)
-        hosts = lambda: self.snapshot.hosts if self.snapshot else ()  # noqa: E731
-        self.probes = Probes(config.node, kernel, cgroup2_root(), hosts) if config.from_api else None
+        self.probes = Probes(config.node, kernel, cgroup2_root(), self._hosts) if config.from_api else None
         self.report = Report(
             *(config, kernel, self.fleet, self.supervisor, self.enrolment, self.watch, self.announcement),
             self.source,
@@ -206,6 +204,9 @@ class Agent:
 
     def _told(self, rulings: Sequence[Ruling]) -> None:
         self.report.told(rulings)
+
+    def _hosts(self) -> tuple[Host, ...]:
+        return self.snapshot.hosts if self.snapshot else ()
 
     def _unready(self) -> str:
         if self.snapshot is None:

@@ -55,8 +55,11 @@ def distribution() -> Path:
     packages, release = PACKAGES.read_text().split(), platform.freedesktop_os_release()["VERSION_CODENAME"]
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=essential", f"--include={','.join(packages)}"]
     command += ["--skip=output/dev", *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNWANTED)]
-    made = lambda layer: _run([*command, release, str(layer)])  # noqa: E731
-    return _layer("distribution", [*command, release, platform.machine()], made)
+    return _layer(
+        "distribution",
+        [*command, release, platform.machine()],
+        lambda layer: _run([*command, release, str(layer)]),
+    )
 
 
 def requirements() -> Path:
@@ -65,16 +68,18 @@ def requirements() -> Path:
     wanted = project["dependencies"] + [line for extra in EXTRAS for line in project["optional-dependencies"][extra]]
     freeze = [sys.executable, "-m", "pip", "freeze", "--local", "--exclude-editable"]
     versions = subprocess.run(freeze, capture_output=True, text=True, check=True).stdout
-    made = lambda layer: _tar(layer, lambda tree: _install_requirements(wanted, versions, tree / SITE))  # noqa: E731
-    return _layer("requirements", [SITE, *wanted, versions], made)
+    return _layer(
+        "requirements",
+        [SITE, *wanted, versions],
+        lambda layer: _tar(layer, lambda tree: _install_requirements(wanted, versions, tree / SITE)),
+    )
 
 
 def seine() -> Path:
     names = subprocess.run(["git", "ls-files", *SOURCES], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     files = [path for name in sorted(names.splitlines()) if (path := ROOT / name).is_file()]
     contents = [f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
-    made = lambda layer: _tar(layer, lambda tree: _install_seine(files, tree))  # noqa: E731
-    return _layer("seine", [SITE, *contents], made)
+    return _layer("seine", [SITE, *contents], lambda layer: _tar(layer, lambda tree: _install_seine(files, tree)))
 
 
 def _install_seine(files: list[Path], tree: Path) -> None:

@@ -12,6 +12,7 @@ import platform
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -86,10 +87,14 @@ def of_node(node: str) -> Iterator[tuple[str, Read]]:
     machine = (version(), platform.platform(), platform.python_version(), directory)
     yield "machine.txt", lambda: "\n".join(map(str, machine)) + "\n"
     for name, path in NODE_PATHS.items():
-        yield name, lambda path=path: client.ask(directory, path).decode(errors="replace")  # type: ignore[misc]
+        yield name, partial(_asked, directory, path)
     yield "check.json", lambda: _checked(node)
     for path in ("/proc/self/mountinfo", "/proc/net/route", "/proc/net/ipv6_route"):
         yield f"{path.strip('/').replace('/', '-')}.txt", Path(path).read_text
+
+
+def _asked(directory: Path, path: str) -> str:
+    return client.ask(directory, path).decode(errors="replace")
 
 
 def _checked(node: str) -> str:

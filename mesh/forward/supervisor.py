@@ -15,6 +15,7 @@ import signal
 import struct
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -52,7 +53,7 @@ class Present(Protocol):
     def channel(self) -> Channel: ...
 
 
-class Charge:
+class Charge(ABC):
     """A program that is kept alive, over successive processes."""
 
     def __init__(self, program: Program, silent_checks_max: int = HUNG_CHECKS) -> None:
@@ -66,13 +67,13 @@ class Charge:
         self.silent_checks = 0
         self.process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def present(self) -> Present | None:
         """None: nobody is connected."""
-        raise NotImplementedError
 
+    @abstractmethod
     def beat(self) -> int:
         """Changes while it lives."""
-        raise NotImplementedError
 
 
 class Worker(Charge):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,19 +20,19 @@ class _Config(string.Template):
 
 
 @dataclass
-class App:
+class App(ABC):
     """`port` is what the client means. It lives as long as its pod."""
 
     pod: Pod
     port: int
 
+    @abstractmethod
     def carried(self) -> int:
         """Requests or connections that reached it, by its own count."""
-        raise NotImplementedError
 
+    @abstractmethod
     def connections(self) -> int:
         """Connections that reached it."""
-        raise NotImplementedError
 
 
 class Nginx(App):

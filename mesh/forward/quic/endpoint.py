@@ -15,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 from aioquic._buffer import Buffer
@@ -148,7 +149,8 @@ class Endpoint:
                 member = self._whose(data, address, now)
                 if member is not None:
                     touched[member] = None
-                    self._guard(member, lambda m, d=data, a=address: m.tunnel.connection.receive_datagram(d, a, now))  # type: ignore[misc]
+                    receive = member.tunnel.connection.receive_datagram
+                    self._guard(member, partial(receive, data, address, now))
         for member in touched:
             self._attend(member)
 
@@ -277,9 +279,9 @@ class Endpoint:
 
     # --- each connection's turn
 
-    def _guard(self, member: _Member, act: Callable[[_Member], None]) -> None:
+    def _guard(self, member: _Member, act: Callable[[], None]) -> None:
         try:
-            act(member)
+            act()
         except Exception:
             if self._strangers.allows("log", monotonic()):
                 log.exception("a connection with %s is ended: its packets could not be handled", member.address)
@@ -288,7 +290,7 @@ class Endpoint:
 
     def _attend(self, member: _Member) -> None:
         """Something came, or its time did."""
-        self._guard(member, self._process)
+        self._guard(member, partial(self._process, member))
         if member.tunnel.is_closed:
             self._leave(member)
 
@@ -325,7 +327,7 @@ class Endpoint:
     def _signed(self, tunnel: Tunnel, signature: bytes) -> None:
         member = self._members.get(tunnel)
         if member is not None:
-            self._guard(member, lambda each: each.tunnel.connection.signed(signature))
+            self._guard(member, partial(member.tunnel.connection.signed, signature))
             self._attend(member)
 
     def wake(self, tunnel: Tunnel) -> None:
@@ -341,7 +343,7 @@ class Endpoint:
         for tunnel in dirty:
             member = self._members.get(tunnel)
             if member is not None:
-                self._guard(member, self._send)
+                self._guard(member, partial(self._send, member))
 
     def _send(self, member: _Member) -> None:
         tunnel, now = member.tunnel, monotonic()
@@ -376,7 +378,7 @@ class Endpoint:
         connection, now = member.tunnel.connection, monotonic()
         at = connection.get_timer()
         if at is not None and at <= now:
-            self._guard(member, lambda each: each.tunnel.connection.handle_timer(now))
+            self._guard(member, partial(connection.handle_timer, now))
             self._attend(member)
         self.wake(member.tunnel)
 

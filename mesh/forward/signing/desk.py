@@ -13,6 +13,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from mesh.aio.channel import Channel, ChannelClosed
@@ -73,7 +74,7 @@ class Desk(Charge):
         for secret in new:
             self.member.say(protocol.add(secret))
         for name in gone:
-            self._later(lambda name=name: self._forget(name))  # type: ignore[misc]
+            self._later(partial(self._forget, name))
         if completed:
             self._later(self._keep)
 

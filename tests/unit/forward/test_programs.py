@@ -65,7 +65,10 @@ def test_who_may_make_no_file_takes_what_is_offered_and_nothing_else() -> None:
     run_dir = Path(f"/tmp/seine-test-programs-{os.getpid()}")
     run_dir.mkdir(mode=0o711)
     program = programs.quic(run_dir)
-    takes = lambda: program.take_offered() is not None  # noqa: E731
+
+    def takes() -> bool:
+        return program.take_offered() is not None
+
     try:
         assert not as_uid(UID, takes)
         program.offer(UID)
