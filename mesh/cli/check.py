@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import typer
 
 from mesh.cli import client, hooks, judge
 from mesh.cli.kubectl import HOME, ContextOption, KubeconfigOption, Kubectl, KubectlError, NamespaceOption
-from mesh.cli.output import NodeOption, Output, OutputOption, encode
+from mesh.cli.output import NodeOption, Output, OutputOption, encode, fail
 from mesh.cli.report import Check, Result, lines, machine, success
 
 NAME = "check"
@@ -59,9 +60,12 @@ def cluster_checks(kubectl: Kubectl, namespace: str, pre: bool) -> Iterator[Chec
     from mesh.install import BadValue, Values
 
     try:
-        values = Values(namespace=namespace) if pre else installed(kubectl, namespace)
-    except (BadValue, KubectlError):  # the checks say more
-        values = Values()
+        values = Values(namespace=namespace)
+    except BadValue as error:
+        fail(str(error), 2)
+    if not pre:
+        with contextlib.suppress(BadValue, KubectlError):  # the checks say more
+            values = installed(kubectl, namespace)
     yield from cluster.checks(kubectl, values, pre, lambda: datetime.now(UTC))
 
 

@@ -15,13 +15,13 @@ from mesh.cli.report import Check, Result
 from mesh.config import ControllerConfig
 from mesh.install import Values, crds, objects
 from mesh.install.difference import difference
+from mesh.kube.api.publication import LEASE_SECONDS
 
 API, RIGHTS, NODES, INSTALLED = "kubernetes-api", "seine-permissions", "kubernetes-nodes", "seine-installation"
 KUBERNETES_OLDEST = (1, 30)  # tokens of pods say their node since, by which the controller knows agents
 KERNEL_OLDEST = (6, 1)
 ARCHITECTURES = ("amd64", "arm64")
 CONTROLLER = ControllerConfig.service
-SILENT_SECONDS = 120.0  # how long an agent's Lease is good (mesh.kube.api.publication)
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 EVENTS = "/api/v1/events?fieldSelector=type%3DWarning%2CreportingComponent%3Dseine-agent"
 SHOWN_MAX = 10
@@ -162,7 +162,7 @@ def _silent(leases: list[Object], names: set[str], now: datetime) -> Iterator[st
     heard = {each["spec"].get("holderIdentity", ""): each["spec"].get("renewTime", "") for each in leases}
     for name in sorted(names & heard.keys()):
         age = (now - datetime.fromisoformat(heard[name])).total_seconds() if heard[name] else float("inf")
-        if age > SILENT_SECONDS:
+        if age > LEASE_SECONDS:
             yield f"{name}: {age:.0f} s ago"
 
 
