@@ -27,7 +27,7 @@ NAME = "bug-report"
 FILE_BYTES_MAX = 32 << 20
 LOG_LINES = "20000"
 NODE_PATHS = {"status.json": "/status", "dump.json": "/dump", "metrics.txt": "/metrics"}
-KINDS = "daemonsets,deployments,deployments,pods,services,configmaps,leases,events,networkpolicies,poddisruptionbudgets"
+KINDS = "daemonsets,deployments,pods,services,configmaps,leases,events,networkpolicies,poddisruptionbudgets"
 CLUSTER_KINDS = "nodes,meshnodes.seine.dev,customresourcedefinitions"
 COMMANDS = {  # a check that fails is what we want to read, not an error
     "status.json": "seine status -o json --window 1",
@@ -65,16 +65,18 @@ def pack(out: Path, parts: Iterator[tuple[str, Read]]) -> list[str]:
             except (OSError, KubectlError, client.AgentDown, client.AgentError) as error:
                 errors.append(f"{name}: {error}")
                 continue
-            _add(archive, name, text)
+            content = scrubbed(text).encode()
+            if len(content) > FILE_BYTES_MAX:
+                errors.append(f"{name}: of {len(content)} bytes only the last {FILE_BYTES_MAX} are here")
+            _add(archive, name, content[-FILE_BYTES_MAX:])
             names.append(name)
         if errors:
-            _add(archive, "errors.txt", "\n".join(errors) + "\n")
+            _add(archive, "errors.txt", scrubbed("\n".join(errors) + "\n").encode())
             names.append("errors.txt")
     return names
 
 
-def _add(archive: tarfile.TarFile, name: str, text: str) -> None:
-    content = scrubbed(text).encode()[-FILE_BYTES_MAX:]
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     entry = tarfile.TarInfo(f"seine-bug-report/{name}")
     entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
     archive.addfile(entry, io.BytesIO(content))

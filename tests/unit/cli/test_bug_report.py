@@ -6,7 +6,9 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mesh.cli import client
+import pytest
+
+from mesh.cli import bug_report, client
 from mesh.cli.bug_report import of_cluster, of_node, pack
 from mesh.cli.kubectl import Kubectl, KubectlError, Object
 
@@ -31,6 +33,13 @@ def test_secrets_are_out_and_what_cannot_be_had_keeps_nothing_else_out(tmp_path:
         "c.txt": "c",
         "errors.txt": "b.txt: nothing answers\n",
     }
+
+
+def test_what_is_too_long_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bug_report, "FILE_BYTES_MAX", 4)
+    found = texts_of(tmp_path, iter([("a.txt", lambda: "123456"), ("b.txt", lambda: "1234")]))
+    assert (found["a.txt"], found["b.txt"]) == ("3456", "1234")
+    assert found["errors.txt"] == "a.txt: of 6 bytes only the last 4 are here\n"
 
 
 def test_of_a_node_without_an_agent_there_is_still_something(tmp_path: Path) -> None:
