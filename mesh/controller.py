@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 import uvloop
@@ -69,7 +70,7 @@ class Controller:
         self.server = AuthorityServer(self.authority, gate.authorise, time.time)
         self.statuses = Statuses(access, self.requests, config, lambda: self.leading.leads)
         self.departed = Departed(self.requests, self.keeping, lambda: self.leading.leads)
-        self.office = Office(self.authority, config.root_secret)
+        self.office = Office(self.authority, config.root_secret, self._problem)
         self.admin = Server()
 
     async def run(self) -> None:
@@ -113,6 +114,9 @@ class Controller:
         except AuthorityError:
             return None
 
+    def _problem(self) -> str:
+        return self.rooting.handed_problem or self.rooting.problem or self.keeping.problem
+
     def unready(self) -> str:
         """Why we cannot sign; "": we can."""
         try:
@@ -130,7 +134,7 @@ class Controller:
             return Response(f"{reason or 'ok'}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK)
 
         async def measure(request: Request) -> Response:
-            offers = metrics.offers(self.leading, self.server, self.statuses, self._trust())
+            offers = metrics.offers(self.leading, self.server, self.statuses, self.departed, self._trust())
             body = render(offers, request.headers.get("accept", ""), request.query.get("name[]", []))
             return Response(body.content, content_type=body.content_type)
 
@@ -138,11 +142,14 @@ class Controller:
 
 
 class Office(Custody):
-    """What operators see and do here: `seine identity --node controller` in a pod of ours."""
+    """What operators see and do here: `seine identity --node controller` in a pod of ours.
 
-    def __init__(self, authority: Embedded, handed: str) -> None:
+    `problem`: why roots are not as they should be, though there are some.
+    """
+
+    def __init__(self, authority: Embedded, handed: str, problem: Callable[[], str]) -> None:
         super().__init__(authority)
-        self._authority, self._handed = authority, handed
+        self._authority, self._handed, self._problem = authority, handed, problem
 
     def shown(self, chains: bool = False) -> status.IdentityStatus:
         try:
@@ -152,6 +159,7 @@ class Office(Custody):
         return status.IdentityStatus(
             authority=self._authority.kind,
             answered_at=time.time(),
+            problem=self._problem(),
             roots=custody.roots(trust.roots, chains),
             denied=custody.denials(denial.active(trust.denied, time.time())),
         )

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from mesh.controlplane.keeping import RECORD, Keeping
-from mesh.identity.authority import AuthorityError
 from mesh.kube.api.publication import lease_name
 from mesh.kube.api.requests import ApiFailure, Requests
 from mesh.kube.api.watching import kind_of
@@ -27,28 +26,29 @@ class Departed:
     def __init__(self, requests: Requests, keeping: Keeping, leads: Callable[[], bool]) -> None:
         self._requests, self._keeping, self._leads = requests, keeping, leads
         self.removed = 0
+        self.failures = 0
+        self._told = False  # that it cannot be known; sentences name the node, and differ
 
     async def run(self) -> None:
         while True:
             began = asyncio.get_running_loop().time()
-            for node in self._nodes():
+            for node in self._keeping.recorded():
                 if self._leads():
                     await self._attempt(node)
                 await asyncio.sleep(TURN_SECONDS)
             spent = asyncio.get_running_loop().time() - began
             await asyncio.sleep(max(TURN_SECONDS, ROUND_SECONDS - spent))
 
-    def _nodes(self) -> list[str]:
-        try:
-            return [record.node for record in self._keeping.records()]
-        except AuthorityError:  # a damaged record; whoever rotates tells
-            return []
-
     async def _attempt(self, node: str) -> None:
         try:
             await self.look(node)
         except ApiFailure as failure:
-            log.warning("whether node %s is gone cannot be known: %s", node, failure)
+            self.failures += 1
+            if not self._told:
+                log.warning("whether nodes are gone cannot be known: %s", failure)
+            self._told = True
+        else:
+            self._told = False
 
     async def look(self, node: str) -> None:
         """Raises ApiFailure. The record goes last: as long as it is there, the rest is tried again."""

@@ -114,6 +114,10 @@ class Keeping:
             raise self.damaged(DENIED, why)
         return found.denied
 
+    def recorded(self) -> list[str]:
+        """Nodes of which there is a record, readable or not."""
+        return [each["metadata"]["name"].removeprefix(RECORD) for each in self._records or ()]
+
     def records(self) -> tuple[Record, ...]:
         return tuple(map(self._record, self._records or ()))
 

@@ -51,7 +51,7 @@ class Rooting:
                         log.error("roots: %s", error)
                     self.problem = str(error)
             else:
-                self._told, self.problem = None, ""
+                self._told, self.problem, self.handed_problem = None, "", ""
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _turn(self) -> None:

@@ -127,7 +127,8 @@ class Statuses:
         except ApiFailure as failure:
             if failure.code != MISSING:  # it was removed meanwhile
                 raise
-        self.written += 1
+        else:
+            self.written += 1
 
     def close(self) -> None:
         self.watcher.close()

@@ -32,7 +32,7 @@ class ObjectsApi:
         return copy.deepcopy(made)
 
 
-class _Nowhere:
+class Nowhere:
     name = "nowhere"
 
     async def credentials(self) -> Credentials:
@@ -46,7 +46,7 @@ class FakeRequests(Requests):
     """One client of it."""
 
     def __init__(self, api: ObjectsApi) -> None:
-        super().__init__(_Nowhere(), "test")
+        super().__init__(Nowhere(), "test")
         self.api = api
 
     async def ask(self, method: str, target: str, body: Object | None = None, kind: str = "application/json") -> Object:

@@ -49,3 +49,24 @@ def test_while_there_is_a_node_nothing_is_taken_away_however_silent_it_is(api):
     api.put("/api/v1/nodes/node-a", {"metadata": {"name": "node-a"}})
     look(api)
     assert set(SAID) <= api.objects.keys()
+
+
+def test_a_damaged_record_keeps_nobody_from_being_taken_away(api):
+    requests = FakeRequests(api)
+    keeping = Keeping(requests, "home")
+    api.put(SAID[2], {"metadata": {"name": "seine-record-node-a"}, "data": {"record.json": "{"}})
+    asyncio.run(keeping.look_at_records())
+    assert keeping.recorded() == ["node-a"]
+    look(api)
+    assert api.objects == {}
+
+
+def test_that_it_cannot_be_known_is_told_once_and_counted(api, caplog):
+    requests = FakeRequests(api)
+    departed = Departed(requests, Keeping(requests, "home"), lambda: True)
+    api.down = True
+    for _ in range(2):
+        asyncio.run(departed._attempt("node-a"))
+    (told,) = (each.getMessage() for each in caplog.records)
+    assert told == "whether nodes are gone cannot be known: nobody answers"
+    assert departed.failures == 2
