@@ -69,7 +69,7 @@ def test_a_refusal_is_a_sentence_and_the_next_attempt_counts():
 def test_a_server_that_is_away_is_a_sentence():
     async def body(api: FakeApi, board: ApiBoard) -> None:
         await api.stop()
-        with pytest.raises(PublicationError, match="the API server does not take"):
+        with pytest.raises(PublicationError, match=r"does not answer PATCH .*; the others know the last one"):
             await board.say(listing("a"))
         await api.start(api.port)
 
@@ -85,6 +85,18 @@ def test_the_lease_is_renewed_by_a_server_side_apply():
         path, found = next(iter(api.applied.items()))
         assert path == "/apis/coordination.k8s.io/v1/namespaces/seine-system/leases/seine-agent-n1"
         assert found["spec"]["holderIdentity"] == "n1"
+
+    run(body)
+
+
+def test_an_event_that_was_told_before_or_whose_pod_is_gone_is_told():
+    async def body(api: FakeApi, board: ApiBoard) -> None:
+        for status in (201, 409, 404):
+            api.created = status
+            await board.tell("1", "shop", "web", "Leaking", "why", warning=True)
+        api.created = 403
+        with pytest.raises(PublicationError, match=r"refuses POST /api/v1/namespaces/shop/events: 403 POST$"):
+            await board.tell("1", "shop", "web", "Leaking", "why", warning=True)
 
     run(body)
 

@@ -56,6 +56,7 @@ class FakeApi:
         self.objects: dict[str, dict[tuple[str, str], Object]] = defaultdict(dict)  # by path
         self.events: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
         self.applied: dict[str, Object] = {}  # by path
+        self.created = 404  # what a POST is answered
         self.asked: list[str] = []
         self.tokens: list[str] = []
         self._news = asyncio.Condition()
@@ -165,6 +166,8 @@ class FakeApi:
             if parts.path.startswith(kind_of(kind).path):
                 writer.write(raw)
                 return await writer.drain()
+        if method == "POST":
+            return await self._status(writer, self.created, method)
         if method == "PATCH":
             return await self._apply(parts.path, json.loads(body), writer)
         if method == "GET" and (found := self._one(parts.path)) is not None:

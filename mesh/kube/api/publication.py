@@ -16,11 +16,9 @@ from typing import Any
 
 import msgspec
 
-from mesh.kube.api.access import Access, AccessError
-from mesh.kube.api.client import Session
-from mesh.kube.api.decode import Garbage, Gone, Refusal
+from mesh.kube.api.access import Access
 from mesh.kube.api.events import event
-from mesh.kube.api.http1 import BadResponse
+from mesh.kube.api.requests import CONFLICT, MISSING, ApiFailure, Requests
 from mesh.kube.api.watching import kind_of
 from mesh.kube.mesh_node import MeshNodeFacts, mesh_node
 from mesh.kube.objects import MeshNode as RawMeshNode
@@ -30,10 +28,7 @@ from mesh.kube.settings import BadField
 from mesh.model import MeshNode
 
 log = logging.getLogger("seine.source")
-ANSWER_SECONDS = 10.0
-ANSWER_BYTES_MAX = 8 << 20
-APPLY = "application/apply-patch+yaml"  # JSON is YAML
-MANAGER = "fieldManager=seine-agent&force=true"
+MANAGER = "seine-agent"
 RENEW_SECONDS = 30.0
 LEASE_SECONDS = 120  # three may be lost
 ECHO_SECONDS = 5.0  # what we say comes back by the watch, in milliseconds, or later when the server is busy
@@ -52,8 +47,7 @@ class ApiBoard:
     ) -> None:
         self.name = f"MeshNode {node}"
         self._node, self._namespace, self._heard, self._home = node, namespace, heard, home
-        self._sessions = [Session(access, ANSWER_SECONDS) for _ in range(3)]
-        self._session, self._renewals, self._events = self._sessions
+        self._requests = Requests(access, MANAGER)
         self._said: MeshNode | None = None
         self._said_at = 0.0
 
@@ -63,18 +57,24 @@ class ApiBoard:
 
     async def former(self) -> MeshNode | None:
         """What a former agent of this node said. Raises PublicationError."""
-        status, content = await self._ask(self._session, self._path, good=(200, 404))
-        if status == 404:
+        try:
+            there = await self._requests.find(self._path)
+        except ApiFailure as failure:
+            raise _unsaid(failure) from None
+        if there is None:
             return None
         try:
-            found = parse(msgspec.json.decode(content, type=RawMeshNode))
-        except (msgspec.DecodeError, BadField):  # somebody else wrote it; ours will stand in its place
+            found = parse(msgspec.convert(there, RawMeshNode))
+        except (msgspec.ValidationError, BadField):  # somebody else wrote it; ours will stand in its place
             return None
         return found.node if isinstance(found, MeshNodeFacts) else None
 
     async def say(self, node: MeshNode) -> None:
         """Raises PublicationError."""
-        await self._apply(self._session, self._path, mesh_node(node, (self._namespace, self._home())))
+        try:
+            await self._requests.apply(self._path, mesh_node(node, (self._namespace, self._home())))
+        except ApiFailure as failure:
+            raise _unsaid(failure) from None
         self._said, self._said_at = node, time.monotonic()
 
     def stands(self) -> bool:
@@ -86,55 +86,35 @@ class ApiBoard:
     async def tell(self, uid: str, namespace: str, name: str, reason: str, message: str, warning: bool) -> None:
         """An Event about a pod; said before, it is not said again. Raises PublicationError."""
         made = event(self._node, uid, namespace, name, reason, message, warning, datetime.now(UTC))
-        path = f"/api/v1/namespaces/{namespace}/events"
-        await self._ask(
-            self._events, path, "POST", msgspec.json.encode(made), good=(201, 404, 409)
-        )  # 404: they are gone
+        try:
+            await self._requests.create(f"/api/v1/namespaces/{namespace}/events", made)
+        except ApiFailure as failure:
+            if failure.code not in (CONFLICT, MISSING):  # said before; the pod is gone, and its namespace too
+                raise PublicationError(str(failure)) from None
 
     def close(self) -> None:
-        for session in self._sessions:
-            session.close()
+        self._requests.close()
 
     async def run(self) -> None:
         """Renews the Lease, for ever. That it fails is told once; the API server's absence is told elsewhere too."""
         told = ""
         while True:
             try:
-                await self._apply(
-                    self._renewals, self._lease_path, lease(self._node, self._namespace, datetime.now(UTC))
-                )
+                await self._requests.apply(self._lease_path, lease(self._node, self._namespace, datetime.now(UTC)))
                 told = ""
-            except PublicationError as error:
-                if str(error) != told:
-                    log.warning("the Lease of this node is not renewed: %s", error)
-                told = str(error)
+            except ApiFailure as failure:
+                if str(failure) != told:
+                    log.warning("the Lease of this node is not renewed: %s", failure)
+                told = str(failure)
             await asyncio.sleep(RENEW_SECONDS)
 
     @property
     def _lease_path(self) -> str:
         return f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases/{lease_name(self._node)}"
 
-    async def _apply(self, session: Session, path: str, made: dict[str, Any]) -> None:
-        await self._ask(session, f"{path}?{MANAGER}", "PATCH", msgspec.json.encode(made))
 
-    async def _ask(
-        self,
-        session: Session,
-        target: str,
-        method: str = "GET",
-        body: bytes = b"",
-        good: tuple[int, ...] = (200, 201),
-    ) -> tuple[int, bytes]:
-        try:
-            answer = await session.ask(target, method, body, APPLY if method == "PATCH" else "application/json")
-            if answer.status not in good:
-                raise await answer.refuse()
-            return answer.status, await answer.read(ANSWER_BYTES_MAX)
-        except (OSError, BadResponse, AccessError, Garbage, Gone, Refusal) as error:
-            what = target.partition("?")[0]
-            raise PublicationError(
-                f"the API server does not take {what}: {error}; the others know the last one"
-            ) from None
+def _unsaid(failure: ApiFailure) -> PublicationError:
+    return PublicationError(f"{failure}; the others know the last one")
 
 
 def lease_name(node: str) -> str:

@@ -1,4 +1,4 @@
-"""Single questions to the API server, several at a time: what is neither a list that is followed nor a publication.
+"""Single questions to the API server, several at a time: all that is no list that is followed.
 
 Answers are decoded JSON. Everything that may go wrong is an ApiFailure with a sentence: `code` is the server's status,
 0 where there was no answer. Nothing is tried again here: whoever asks knows what that would mean.
@@ -24,7 +24,7 @@ Object = dict[str, Any]
 ANSWER_SECONDS = 10.0
 ANSWER_BYTES_MAX = 64 << 20  # a list of 10 000 small objects
 AT_ONCE = 16  # connections; whoever comes then waits for his turn
-IDLE_SECONDS = 30.0  # then a connection is made anew: servers close theirs after some minutes
+IDLE_SECONDS = 60.0  # then a connection is made anew: kube-apiserver closes its own after 90
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"  # JSON is YAML
 
 CONFLICT, MISSING = 409, 404
