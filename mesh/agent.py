@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from msgspec import structs
 
 from mesh import rundir
 from mesh.aio.channel import Channel
+from mesh.aio.doorway import Doorway, Peer
 from mesh.aio.duties import lasting, run_until
 from mesh.announce import Announcement
 from mesh.arrivals import Arrivals
@@ -55,7 +55,6 @@ from mesh.watch import Watch
 
 log = logging.getLogger("seine.agent")
 FIRST_BEAT_SECONDS = 5.0  # a worker needs 0.3 s; one that cannot start must not keep pods out for ever
-DOOR_SECONDS = 1.0  # closed to workers after an accept that failed
 FILES_MIN = 512  # 60 for itself, 3 for each pod, some for whoever asks; `seine check` wants many more for workers
 Serve = Callable[[Channel, int], Coroutine[None, None, None]]
 LAST_WORD_SECONDS = 2.0  # Helm deletes the namespace last of all; until we end, workers have all they ask for
@@ -84,12 +83,6 @@ def raise_open_files() -> None:
     if most < FILES_MIN:
         raise AgentError(f"the limit of open files is {most}; the agent needs {FILES_MIN} (ulimit -n, LimitNOFILE=)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def peer(sock: socket.socket) -> tuple[int, int]:
-    """Process and user id of who connected."""
-    pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid), int(uid)
 
 
 class Agent:
@@ -293,37 +286,18 @@ class Agent:
             os.chown(path, self.config.worker_uid, self.config.worker_uid)
             path.chmod(0o600)
             listener.listen(64)
-            listener.setblocking(False)
-            conversations: set[asyncio.Task[None]] = set()
-            self._open_door(listener, serve, conversations)
+            doorway = Doorway(listener, partial(self._receive, serve), log, "a worker")
+            doorway.open()
             try:
                 yield
             finally:
-                asyncio.get_running_loop().remove_reader(listener.fileno())
-                for conversation in conversations:
-                    conversation.cancel()
+                doorway.close()
 
-    def _open_door(self, listener: socket.socket, serve: Serve, conversations: set[asyncio.Task[None]]) -> None:
-        if listener.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener, serve, conversations)
-
-    def _accept(self, listener: socket.socket, serve: Serve, conversations: set[asyncio.Task[None]]) -> None:
-        try:
-            sock, _ = listener.accept()
-        except OSError as error:  # no descriptor is free: the worker waits at the door, and so do we
-            log.error("a worker cannot come in: %s", error.strerror)
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(listener.fileno())
-            loop.call_later(DOOR_SECONDS, self._open_door, listener, serve, conversations)
-            return
-        pid, uid = peer(sock)
-        if uid != self.config.worker_uid:
-            log.warning("a process of uid %d knocked at the workers' door and was turned away", uid)
-            sock.close()
-            return
-        task = asyncio.get_running_loop().create_task(serve(Channel(sock), pid))
-        conversations.add(task)
-        task.add_done_callback(conversations.discard)
+    def _receive(self, serve: Serve, sock: socket.socket, peer: Peer) -> Coroutine[None, None, None] | None:
+        if peer.uid != self.config.worker_uid:
+            log.warning("a process of uid %d knocked at the workers' door and was turned away", peer.uid)
+            return None
+        return serve(Channel(sock), peer.pid)
 
     async def _serve_signer(self, channel: Channel, pid: int) -> None:
         """Workers have its uid and could knock, but no key is for them. Where a launcher starts both, the lock is of

@@ -14,18 +14,17 @@ import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
+from mesh.aio.doorway import Doorway, Peer
 from mesh.cni.question import QUESTION_BYTES_MAX, BadQuestion, Question, read
 
 log = logging.getLogger("seine.cni")
 QUESTION_SECONDS = 2.0  # to be asked; a plugin writes it at once
 WAITING_MAX = 256  # a node has 110 pods, and they do not all start in 5 s
-DOOR_SECONDS = 1.0  # closed after an accept that failed
 SENTENCE_BYTES_MAX = 500  # SENTENCE_BYTES of ask.h, less the sign and the end
 _LENGTH = struct.Struct("=I")
-_PEER = struct.Struct("3i")
 
 Answer = Callable[[Question, int], Awaitable[str]]
 
@@ -35,8 +34,7 @@ class Door:
 
     def __init__(self, path: Path, answer: Answer) -> None:
         self._path, self._answer = path, answer
-        self._talks: set[asyncio.Task[None]] = set()
-        self._listener: socket.socket | None = None
+        self._doorway: Doorway | None = None
         self.refused: Counter[str] = Counter()  # by reason, those who got no answer
 
     def open(self) -> None:
@@ -45,43 +43,23 @@ class Door:
         listener.bind(str(self._path))
         self._path.chmod(0o600)
         listener.listen(64)
-        listener.setblocking(False)
-        self._listener = listener
-        self._let_in()
+        self._doorway = Doorway(listener, self._receive, log, "a CNI plugin")
+        self._doorway.open()
 
     async def close(self) -> None:
         """Nobody listens from now on, so that the next plugin knows at once that the agent is away."""
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
-        for talk in self._talks:
-            talk.cancel()
-        await asyncio.gather(*self._talks, return_exceptions=True)
+        if self._doorway is not None:
+            self._doorway.close()
+            await asyncio.gather(*self._doorway.visits, return_exceptions=True)
 
-    def _let_in(self) -> None:
-        if self._listener is not None:
-            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
-
-    def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            sock, _ = listener.accept()
-        except OSError as error:
-            log.error("a CNI plugin cannot come in: %s", error.strerror)
-            loop.remove_reader(listener)
-            loop.call_later(DOOR_SECONDS, self._let_in)
-            return
-        sock.setblocking(False)
-        _, uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-        reason = "stranger" if uid != 0 else "crowd" if len(self._talks) >= WAITING_MAX else ""
+    def _receive(self, sock: socket.socket, peer: Peer) -> Coroutine[None, None, None] | None:
+        assert self._doorway is not None
+        reason = "stranger" if peer.uid != 0 else "crowd" if len(self._doorway.visits) >= WAITING_MAX else ""
         if reason:
             self.refused[reason] += 1
-            sock.close()
-            return
-        task = loop.create_task(self._talk(sock))
-        self._talks.add(task)
-        task.add_done_callback(self._talks.discard)
+            return None
+        sock.setblocking(False)
+        return self._talk(sock)
 
     async def _talk(self, sock: socket.socket) -> None:
         descriptors: list[int] = []

@@ -6,7 +6,6 @@ refused, so that another node never waits for a dead worker. Arrivals go to the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import socket
@@ -18,6 +17,7 @@ from typing import Protocol
 import msgspec
 
 from mesh.aio.channel import Channel, ChannelClosed
+from mesh.aio.doorway import Doorway
 from mesh.forward.quic import messages as say
 from mesh.forward.quic.messages import Opening, Status
 
@@ -37,13 +37,10 @@ class _Worker:
 
 class Door:
     def __init__(self, listener: socket.socket) -> None:
-        listener.setblocking(False)
-        self._listener = listener
-        self._loop = asyncio.get_running_loop()
+        self._doorway = Doorway(listener, lambda sock, _: self._converse(Channel(sock)), log, "a worker")
         self._workers: list[_Worker] = []
         self._jobs = count(1)
         self._turn = 0
-        self._tasks: set[asyncio.Task[None]] = set()
         self._opener: Opener | None = None
 
     @property
@@ -52,16 +49,7 @@ class Door:
 
     def begin(self, opener: Opener) -> None:
         self._opener = opener
-        self._loop.add_reader(self._listener.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
-            return  # gone already, or no descriptor is free: it knocks again
-        task = self._loop.create_task(self._converse(Channel(sock)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._doorway.open()
 
     async def _converse(self, channel: Channel) -> None:
         worker = _Worker(channel)
@@ -129,7 +117,4 @@ class Door:
             answer(Status.UNREACHABLE)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._listener.fileno())
-        self._listener.close()
-        for task in self._tasks:
-            task.cancel()
+        self._doorway.close()
