@@ -1,10 +1,12 @@
 """The command `seine`: one file per command, each importing what it needs only when it runs.
 
-    agent  status  top  nodes  check  drain  identity  metrics  dump  clean  version
-    workers  install  uninstall  enroll  unenroll
+    agent  status  top  nodes  authz  check  drain  identity  metrics  dump  clean  version  workers  controller
+    install  uninstall  upgrade  enroll  unenroll  bug-report
 
-Everything else here serves them: client (talks to the agent's Unix socket), output (table, json, yaml),
-screen and others of its kind (the tables themselves, from values), fitted (tables on narrow terminals).
+They stand in app. Everything else here serves them: client and hooks (a node's agent, asked or away), kubectl (a
+cluster), output (table, json, yaml), screen and identity_screen (the tables themselves, from values), fitted (tables on
+narrow terminals), report, judge and cluster (what `check` thinks of what it finds), secrets (what must not leave with a
+bug report).
 """
 
 from __future__ import annotations

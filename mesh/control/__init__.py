@@ -6,6 +6,8 @@ plans         what the engine does with a connection to an address
 destinations  what the connect hook knows of an address
 policies      who may call a pod of this node
 sources       who is behind a client's address
+baggage       what other nodes' proxies are told of who calls
+vanished      nodes whose lists are gone without a goodbye: what they said holds for a while
 conflicts     what two objects claim; our sources admit none, this is the check
 memo          what was made of each Service the last time
 select        questions that more than one of these asks

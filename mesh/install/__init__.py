@@ -1,12 +1,12 @@
 """What Seine is in a cluster: values -> Kubernetes objects. Pure; printing them is the command's.
 
-values     what an operator may choose
-objects    all of them, in the order in which they are applied
-accounts   who may do what
-pods       the two DaemonSets
-upgrade    what an installation remembers of itself, and how far apart two versions may be
+values      what an operator may choose
+objects     all of them, in the order in which they are applied
+accounts    who may do what
+pods        the two DaemonSets: agent and workers
+controller  its Deployment, and the Service by which agents find it
+upgrade     what an installation remembers of itself, and how far apart two versions may be
 difference  what in a cluster is not as we want it
-controller its Deployment, and the Service by which agents find it
 """
 
 from mesh.install.objects import crds, objects
