@@ -47,8 +47,8 @@ class Arrivals:
         self._config, self._source, self._places, self._enrolment = config, source, places, enrolment
         path = config.run_dir / SOCKET
         self._door = Door(path, self.answer)
-        self._folders = chain.Places(Path(config.cni_conf), Path(config.cni_bin), config.cni_rules)
-        self._chain = Chain(self._folders, entry(str(path), str(config.cni_rules), config.namespace))
+        self._paths = chain.Paths(Path(config.cni_conf), Path(config.cni_bin), config.cni_rules)
+        self._chain = Chain(self._paths, entry(str(path), str(config.cni_rules), config.namespace))
         self._awaited: dict[str, _Awaited] = {}  # by uid
         self._closed: frozenset[str] | None = None  # namespaces, as the file of rules has them
         self.counts: Counter[str] = Counter()  # answers, by what became of the pod
@@ -58,7 +58,7 @@ class Arrivals:
 
     async def run(self) -> None:
         """For ever; until then the door is open, and afterwards plugins know at once that nobody is here."""
-        self._folders.note(self._config.run_dir / NOTE)
+        self._paths.note(self._config.run_dir / NOTE)
         self._door.open()
         try:
             while True:

@@ -16,7 +16,7 @@ from pathlib import Path
 from mesh.arrivals import NOTE
 from mesh.capture import KernelError, cgroup2_root, clean, pin_root
 from mesh.cni import chain
-from mesh.cni.chain import Places
+from mesh.cni.chain import Paths
 from mesh.config import AgentConfig, Switch, from_environment
 from mesh.forward.supervisor import end_workers
 from mesh.kube.publication import PublicationError, withdraw
@@ -63,9 +63,9 @@ def _unsay(directory: Path) -> list[str]:
 def _unchain(directory: Path) -> list[str]:
     """Where the agent said that it has been at work; after a reboot, where the settings say."""
     config = from_environment(AgentConfig, node=directory.name)
-    told = Places(Path(config.cni_conf), Path(config.cni_bin), config.cni_rules) if config.cni_conf else None
-    places = Places.noted(directory / NOTE) or told
-    return chain.remove(places) if places else []
+    told = Paths(Path(config.cni_conf), Path(config.cni_bin), config.cni_rules) if config.cni_conf else None
+    paths = Paths.noted(directory / NOTE) or told
+    return chain.remove(paths) if paths else []
 
 
 def _unhook(node: str) -> list[str]:

@@ -26,7 +26,7 @@ class ChainError(RuntimeError):
     """A sentence for the operator."""
 
 
-class Places(NamedTuple):
+class Paths(NamedTuple):
     """As this process sees them."""
 
     configurations: Path  # a folder
@@ -38,7 +38,7 @@ class Places(NamedTuple):
         path.write_text(json.dumps([str(each) for each in self]))
 
     @classmethod
-    def noted(cls, path: Path) -> Places | None:
+    def noted(cls, path: Path) -> Paths | None:
         try:
             return cls(*map(Path, json.loads(path.read_text())))
         except FileNotFoundError:
@@ -46,10 +46,10 @@ class Places(NamedTuple):
 
 
 class Chain:
-    def __init__(self, places: Places, entry: dict[str, str], plugin: Path = PLUGIN) -> None:
+    def __init__(self, paths: Paths, entry: dict[str, str], plugin: Path = PLUGIN) -> None:
         self._folder, self._program, self._entry, self._plugin = (
-            places.configurations,
-            places.programs / TYPE,
+            paths.configurations,
+            paths.programs / TYPE,
             entry,
             plugin,
         )
@@ -124,12 +124,12 @@ def configurations(folder: Path) -> list[Path]:
         return []
 
 
-def remove(places: Places) -> list[str]:
+def remove(paths: Paths) -> list[str]:
     """Every entry, then rules and program; a sentence for each thing that was there. Raises ChainError.
 
     What cannot be read has no entry of ours. The program stays when an entry does.
     """
-    removed, (folder, programs, rules) = [], places
+    removed, (folder, programs, rules) = [], paths
     try:
         for path in configurations(folder):
             with contextlib.suppress(BadConflist, UnicodeDecodeError, FileNotFoundError):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mesh.cni import chain
-from mesh.cni.chain import Chain, ChainError, Places, remove
+from mesh.cni.chain import Chain, ChainError, Paths, remove
 from mesh.cni.conflist import TYPE, entry
 
 BRIDGE = {"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge"}]}
@@ -21,7 +21,7 @@ OURS = entry("/s", "/r", "seine-system")
 class Disk:
     def __init__(self, folder: Path) -> None:
         self.conf, self.bin, self.plugin = folder / "net.d", folder / "bin", folder / "plugin"
-        self.places = Places(self.conf, self.bin, folder / "rules")
+        self.paths = Paths(self.conf, self.bin, folder / "rules")
         self.conf.mkdir()
         self.bin.mkdir()
         self.plugin.write_bytes(b"\x7fELF 1")
@@ -30,7 +30,7 @@ class Disk:
         self.chain = self.again()
 
     def again(self) -> Chain:
-        return Chain(self.places, OURS, self.plugin)
+        return Chain(self.paths, OURS, self.plugin)
 
     @property
     def program(self) -> Path:
@@ -78,11 +78,11 @@ def test_the_program_is_there_before_the_entry_and_goes_after_it(disk: Disk, mon
         real_unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", unlink)
-    removed = remove(disk.places)
+    removed = remove(disk.paths)
     assert len(removed) == 2
     assert not disk.program.exists()
     assert json.loads(disk.list.read_text()) == BRIDGE
-    assert remove(disk.places) == []
+    assert remove(disk.paths) == []
 
 
 CONTESTS: dict[str, tuple[Callable[[Disk], object], str]] = {
@@ -115,7 +115,7 @@ def test_a_program_that_may_not_be_run_may_be_again(disk: Disk):
 
 
 def test_a_new_version_replaces_program_and_entry_without_a_word(disk: Disk):
-    Chain(disk.places, entry("/old", "/old", "old"), disk.plugin).ensure()
+    Chain(disk.paths, entry("/old", "/old", "old"), disk.plugin).ensure()
     disk.plugin.write_bytes(b"\x7fELF 2")
     assert disk.again().ensure() == []
     assert json.loads(disk.list.read_text())["plugins"][1] == OURS
@@ -157,7 +157,7 @@ def test_leftovers_of_a_killed_agent_go_with_the_rest(disk: Disk):
     disk.chain.ensure()
     for folder in (disk.conf, disk.bin):
         (folder / f".{TYPE}-x").write_text("half")
-    remove(disk.places)
+    remove(disk.paths)
     assert {path.name for folder in (disk.conf, disk.bin) for path in folder.iterdir()} == {disk.list.name}
 
 
@@ -169,15 +169,15 @@ def test_the_program_stays_while_an_entry_cannot_be_taken_out(disk: Disk, monkey
 
     monkeypatch.setattr(chain, "write", refuse)
     with pytest.raises(ChainError, match="Permission denied"):
-        remove(disk.places)
+        remove(disk.paths)
     assert disk.program.exists()
 
 
 def test_where_it_was_put_is_found_again_by_whoever_cleans(disk: Disk, tmp_path: Path):
-    assert Places.noted(tmp_path / "note") is None
-    disk.places.note(tmp_path / "note")
-    assert Places.noted(tmp_path / "note") == disk.places
+    assert Paths.noted(tmp_path / "note") is None
+    disk.paths.note(tmp_path / "note")
+    assert Paths.noted(tmp_path / "note") == disk.paths
     disk.chain.ensure()
-    disk.places.rules.write_text("closed shop\n")
-    remove(disk.places)
-    assert not disk.places.rules.exists()
+    disk.paths.rules.write_text("closed shop\n")
+    remove(disk.paths)
+    assert not disk.paths.rules.exists()
