@@ -1,7 +1,12 @@
 """What differs between two mappings or sequences of frozen values: cheap where nearly all of them are the same objects.
 
-A cluster's state is replaced as a whole when a few of its 10 000 Services change. To look at every one in Python takes
-3 ms each time; whether two are the same object is asked here in C, which takes 0.2 ms. The answer is the same.
+A cluster's state is replaced as a whole when a few of its 10 000 Services change. Whether two are the same object is
+asked in C here, which takes 0.4 ms where to look at each in Python takes 1.1. The answer is the same. Measured by
+
+    python -m timeit -s 'from mesh.aio.difference import difference
+    a = {(str(i), 80): (i,) for i in range(10_000)}; b = dict(a)' 'difference(a, b)'
+
+and likewise by `[k for k, v in b.items() if k not in a or a[k] != v], [k for k in a if k not in b]`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
-from mesh.install.values import BadValue, Values, chosen
+from mesh.install.values import VERSION, BadValue, Values, chosen
+
+PROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
+
+
+def test_what_is_installed_in_a_cluster_is_of_the_packages_version():
+    assert tomllib.loads(PROJECT.read_text())["project"]["version"] == VERSION
 
 
 def test_nothing_said_means_the_defaults():
