@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 
 GONE = "[removed]"
-_NAME = r"[\w.-]*(?:password|passwd|secret|token|api[_-]?key|private[_-]?key|credential|authorization)[\w.-]*"
+# Names have a bound, Kubernetes' own: else a long run of words would be searched to its end from each of them.
+_END = r"(?:password|passwd|secret|token|api[_-]?key|private[_-]?key|credential|authorization)[\w.-]{0,253}"
+_NAME = rf"[\w.-]{{0,253}}{_END}"
 _PATTERNS = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), GONE),
     (re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/=\s]*?(?=[^A-Za-z0-9+/=\s]|\Z)"), GONE),  # PEM in base64
@@ -18,14 +20,12 @@ _PATTERNS = (
     (re.compile(r"(://[^/\s:@]+):[^/\s@]+@"), rf"\1:{GONE}@"),
     # NAME=value, "name": "value", name: value; a path or a number is no secret
     (
-        re.compile(
-            rf"(?im)([\"']?\b{_NAME}[\"']?\s*[:=]\s*)(\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s,;{{}}\[\]\"'/][^\s,;}}]*)"
-        ),
+        re.compile(rf"(?im)({_END}[\"']?\s*[:=]\s*)(\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s,;{{}}\[\]\"'/][^\s,;}}]*)"),
         None,
     ),
     # - name: DB_PASSWORD
     #   value: ...
-    (re.compile(rf"(?im)(name\"?:\s*[\"']?{_NAME}[\"']?,?\s*\n?\s*\"?value\"?:\s*)(\S[^\n]*)"), rf"\1{GONE}"),
+    (re.compile(rf"(?im)(name\"?:\s*[\"']?{_NAME}[\"']?,?\s*\"?value\"?:\s*)(\S[^\n]*)"), rf"\1{GONE}"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -51,3 +52,11 @@ def test_a_secret_goes_wherever_it_stands(text: str, secret: str) -> None:
 )
 def test_what_is_none_stays(text: str) -> None:
     assert scrubbed(text) == text
+
+
+@pytest.mark.parametrize("line", ["ab.cd-" * 20_000, "token." * 20_000, "name: token" + " " * 120_000 + "x"])
+def test_a_long_line_of_a_stranger_holds_nobody_up(line: str) -> None:
+    """It could be in a log: paths and names are what clients make them."""
+    began = time.monotonic()
+    scrubbed(line)
+    assert time.monotonic() - began < 10  # 0.1 s; quadratic it would be minutes
