@@ -120,6 +120,8 @@ bool tls_feed(struct tls *tls, const uint8_t *bytes, size_t length)
 {
     if (tls->in_length > 0)
         return keep(tls, bytes, length);
+    free(tls->kept); /* all of it was taken */
+    tls->kept = NULL;
     tls->in = bytes;
     tls->in_length = length;
     return true;
@@ -262,6 +264,8 @@ enum tls_step tls_handshake(struct tls *tls)
     running = NULL;
     if (result == 1) {
         SSL_clear_mode(tls->ssl, SSL_MODE_ASYNC);
+        signature_free(tls->signature); /* else it would be among those that wait for as long as the tunnel lives */
+        tls->signature = NULL;
         tls->failure = after(tls);
         return tls->failure ? TLS_STEP_FAILED : TLS_STEP_DONE;
     }
