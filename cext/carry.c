@@ -39,13 +39,13 @@ int engine_to_carry(const engine *e, uint64_t connection, uint32_t job, struct e
 void engine_carried(engine *e, uint64_t connection, uint32_t job, int fd, uint16_t status)
 {
     struct session *s = asking(e, connection, job);
-    if (!s) {
-        if (fd >= 0)
-            turn_away(fd);
+    bool unwanted = fd >= 0 && (!s || status != 200);
+    if (unwanted)
+        turn_away(fd);
+    if (!s)
         return;
-    }
     engine_begin(e);
-    dial_carried(e, s, fd, status);
+    dial_carried(e, s, unwanted ? -1 : fd, status);
     engine_finish(e);
 }
 

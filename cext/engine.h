@@ -251,7 +251,8 @@ struct engine_opening {
     uint8_t client[16];
 };
 int engine_to_carry(const engine *, uint64_t connection, uint32_t job, struct engine_opening *);
-/* 200: by this socket, a connected one, which is the engine's from here on. 421: by HBONE. Else refused, as HBONE would. */
+/* 200: by this socket, a connected one. 421: by HBONE. Else refused, as HBONE would. A socket (-1: none) is the engine's from
+ * here on, whatever the answer is. */
 void engine_carried(engine *, uint64_t connection, uint32_t job, int fd, uint16_t status);
 
 /* Somebody with a proven identity calls a pod: a connected socket, which is the engine's from here on. ARRIVED is told

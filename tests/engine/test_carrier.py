@@ -130,6 +130,16 @@ def test_by_hbone_means_by_hbone_and_nothing_less(pair: Pair) -> None:
     assert pair.source.count("carry_by_hbone") == 1
 
 
+@pytest.mark.parametrize("status", [BY_HBONE, DENIED, UNREACHABLE])
+def test_a_socket_that_comes_with_a_refusal_is_closed(pair: Pair, status: int) -> None:
+    plan(pair, pair.serve().port)
+    pair.source.client()
+    need = asked(pair.source)
+    fd, far = loopback(pair.source)
+    pair.source.engine.carried(need.connection, need.job, fd, status)
+    assert far.is_reset()
+
+
 def test_a_carrier_that_does_not_answer_in_time_is_not_waited_for() -> None:
     with Pair(connect_timeout_ms=100) as pair:
         server = pair.ready().serve()
