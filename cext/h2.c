@@ -41,7 +41,11 @@ int h2_begin(struct h2 *h2, struct engine *e, const struct h2_use *use)
     }
     nghttp2_session_callbacks_del(callbacks);
     nghttp2_option_del(option);
-    return failed ? -ENOMEM : announce(h2);
+    if (!failed && announce(h2) == 0)
+        return 0;
+    nghttp2_session_del(h2->session); /* NULL is fine */
+    h2->session = NULL;
+    return -ENOMEM;
 }
 
 void h2_end(struct h2 *h2, int error)

@@ -207,11 +207,14 @@ struct tunnel *tunnel_dial(struct engine *e, uint32_t slot, const struct whom *w
         return refuse(fd, ECONNABORTED);
     }
     struct tunnel *t = tunnel_new(e, fd, slot, credential, false, whom->peer, use);
-    struct reach *reach = t ? reach_join(e, t, whom) : NULL;
+    if (!t) {
+        COUNT(e, no_memory);
+        return refuse(fd, ENOMEM);
+    }
+    struct reach *reach = reach_join(e, t, whom);
     if (!reach) {
         COUNT(e, no_memory);
-        if (t)
-            tunnel_close(e, t, ENOMEM);
+        tunnel_close(e, t, ENOMEM);
         errno = ENOMEM;
         return NULL;
     }
