@@ -164,10 +164,12 @@ static inline int judge(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct r
     struct destination *destination = 0;
     if (reason < 0) {
         destination = known(&route->to);
-        if (sk->bound_dev_if)
+        if (!destination && overflown())
+            reason = REASON_DIRECT_OVERFLOW;
+        else if (sk->bound_dev_if)
             reason = REASON_DIRECT_DEVICE;
         else if (!destination)
-            reason = overflown() ? REASON_DIRECT_OVERFLOW : REASON_DIRECT_UNKNOWN;
+            reason = REASON_DIRECT_UNKNOWN;
         else if (!(pod->flags & (is_ip4(route->to.ip) ? POD_IP4 : POD_IP6)))
             reason = REASON_DIRECT_NO_FAMILY;
     }

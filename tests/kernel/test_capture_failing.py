@@ -304,16 +304,18 @@ def test_what_ought_to_go_by_tunnel_and_has_no_room_is_refused_from_strict_pods_
     assert len(refused) == strict.count("overflow_refused") == 1
     assert goes_on(permissive, refused[0])
     assert permissive.count("direct_overflow") == 1
-    assert strict.count("direct_overflow") == strict.count("direct_unknown") == 0
+    assert not goes_on(strict, refused[0], device=b"eth0\0"), "a device is no way around it"
+    assert strict.count("direct_overflow") == strict.count("direct_unknown") == strict.count("direct_device") == 0
     tiny.known.pop()
     tiny.know()
     assert goes_on(strict, "10.6.6.6")
     assert strict.count("direct_unknown") == 1
 
 
-def goes_on(client: Enrolled, address: str) -> bool:
-    """Whether a connect is let go, wherever it leads."""
+def goes_on(client: Enrolled, address: str, device: bytes = b"") -> bool:
+    """Whether a connect is let go, wherever it leads; of a socket that is bound to a device, if one is named."""
     with client.pod.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
         sock.setblocking(False)
         return sock.connect_ex((address, 80)) in (0, errno.EINPROGRESS)
 
