@@ -3,10 +3,15 @@
 import pytest
 
 from tests.kit import apps, talk
-from tests.kit.lab import Lab
+from tests.kit.lab import Lab, Pod
 from tests.kit.two_nodes import TwoNodes
 
-SECRET = "axolotl"
+SECRET, OVERHEARD = "axolotl", "flamingo"
+
+
+def echo(client: Pod, address: str, word: str) -> str:
+    with client.connect(address, 7000) as sock:
+        return talk.ask(sock, f"echo {word}")
 
 
 @pytest.mark.timeout(120)
@@ -14,6 +19,7 @@ def test_agents_that_start_without_their_authority_go_on_by_tunnel(tmp_path_fact
     with Lab("away") as lab:
         nodes = TwoNodes(lab, tmp_path_factory.mktemp("source"))
         client, server = nodes.pod("client", nodes.a), nodes.pod("server", nodes.b)
+        outside = lab.pod("outside", node=nodes.a)
         apps.Talk(server)
         with nodes:
             nodes.wait_captured(client, server)
@@ -26,8 +32,12 @@ def test_agents_that_start_without_their_authority_go_on_by_tunnel(tmp_path_fact
                 mesh.start()
             nodes.wait_captured(client, server)
             for address in (server.ip, server.ip6):
-                with lab.wire.captured() as frames, client.connect(address, 7000) as sock:
-                    assert talk.ask(sock, f"echo {SECRET}") == SECRET
+                with lab.wire.captured() as frames:
+                    assert echo(outside, address, OVERHEARD) == OVERHEARD
+                    assert echo(client, address, SECRET) == SECRET
+                assert frames.complete
+                assert frames.holding(OVERHEARD.encode()), "else plaintext would not be noticed"
                 assert not frames.holding(SECRET.encode())
-            listed = [mesh.status()["peers"] for mesh in nodes.mesh.values()]
-            assert all(peer["workloads"] for peers in listed for peer in peers), listed
+            listed = [[peer["workloads"] for peer in mesh.status()["peers"]] for mesh in nodes.mesh.values()]
+            assert listed == [[1], [1]]
+            assert all(mesh.status()["identity"]["answered_at"] == 0 for mesh in nodes.mesh.values())
