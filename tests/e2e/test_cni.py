@@ -53,20 +53,18 @@ class Town:
     def start(self, pod: Pod, uid: str, namespace: str = "default", address: str = "") -> dict[str, Any] | None:
         """What the runtime does when it has made the pod's network: the error when the pod may not start."""
         whole = json.loads(self.list.read_text())
-        for plugin in whole["plugins"]:
-            if plugin["type"] == TYPE:
-                ips = [{"address": f"{address or pod.ip}/24", "interface": 0}]
-                result = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": pod.netns}], "ips": ips}
-                told = {**plugin, "cniVersion": whole["cniVersion"], "name": whole["name"], "prevResult": result}
-                args = f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod.name};K8S_POD_UID={uid}"
-                env = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c", "CNI_NETNS": pod.netns, "CNI_ARGS": args}
-                done = subprocess.run(
-                    [self.bin / TYPE], input=json.dumps(told).encode(), env=env, capture_output=True, timeout=30
-                )
-                said: dict[str, Any] = json.loads(done.stdout)
-                assert done.returncode or said == result
-                return said if done.returncode else None
-        return None
+        (plugin,) = [each for each in whole["plugins"] if each["type"] == TYPE]
+        ips = [{"address": f"{address or pod.ip}/24", "interface": 0}]
+        result = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": pod.netns}], "ips": ips}
+        told = {**plugin, "cniVersion": whole["cniVersion"], "name": whole["name"], "prevResult": result}
+        args = f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod.name};K8S_POD_UID={uid}"
+        env = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c", "CNI_NETNS": pod.netns, "CNI_ARGS": args}
+        done = subprocess.run(
+            [self.bin / TYPE], input=json.dumps(told).encode(), env=env, capture_output=True, timeout=30
+        )
+        said: dict[str, Any] = json.loads(done.stdout)
+        assert done.returncode or said == result
+        return said if done.returncode else None
 
     def put(self, pod: Pod, enrolled: bool | None = True, uid: str = "", **given: Any) -> str:
         """Its object as a scheduler leaves it: with a node, without an address; with one where it is known. Its uid."""
