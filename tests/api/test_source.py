@@ -273,10 +273,11 @@ def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
     run(body)
 
 
-def test_a_list_of_100_mib_arrives_object_by_object_or_page_by_page() -> None:
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_list_of_100_mib_arrives_object_by_object_or_page_by_page(streams: bool) -> None:
     """What is not read of an object is not kept either."""
 
-    async def body(api: FakeApi, streams: bool) -> None:
+    async def body(api: FakeApi) -> None:
         api.streams = streams
         for number in range(100):
             made = service(f"web-{number:03}", f"10.96.1.{number}")
@@ -287,8 +288,7 @@ def test_a_list_of_100_mib_arrives_object_by_object_or_page_by_page() -> None:
             assert told.lists() == 1
             assert len(msgspec.json.encode(told.last)) < 100_000
 
-    for streams in (True, False):
-        run(lambda api, streams=streams: body(api, streams))  # type: ignore[misc]
+    run(body)
 
 
 def test_a_list_of_100_mib_in_one_page_is_given_up_and_disturbs_no_other_kind() -> None:

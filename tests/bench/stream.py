@@ -77,14 +77,14 @@ def drink(host: str, port: int, connections: int, seconds: float) -> None:
         one = socket.create_connection((host, port), TIMEOUT_S)
         one.sendall(MORE)
         one.setblocking(False)
-        selector.register(one, selectors.EVENT_READ)
+        selector.register(one, selectors.EVENT_READ, one)
     begin = time.monotonic() + WARM_UP_S
     now = started = 0.0
     warm_up = 0
     while now < begin + seconds:
         for key, _ in selector.select(TIMEOUT_S) or _silent():
             try:
-                got = key.fileobj.recv_into(buffer)  # type: ignore[union-attr]
+                got = key.data.recv_into(buffer)
             except BlockingIOError:
                 continue  # "readable" is a hint: there may be nothing behind it (select(2): BUGS)
             if not got:

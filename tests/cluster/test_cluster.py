@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,7 @@ def test_a_service_answers_at_both_its_addresses(cluster, web):
     assert ":" not in first
     assert ":" in second
     for host in (first, f"[{second}]"):
-        url = f"http://{host}:8080/"
-        eventually(lambda url=url: answer(cluster, web, url), f"kube-proxy to know {host}")  # type: ignore[misc]
+        eventually(partial(answer, cluster, web, f"http://{host}:8080/"), f"kube-proxy to know {host}")
 
 
 def test_nobody_may_do_more_than_his_role(cluster, namespace):

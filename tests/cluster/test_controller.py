@@ -7,6 +7,7 @@ import base64
 import json
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -233,6 +234,10 @@ def states(home: MeshHome) -> list[str]:
     return [root["state"] for root in json.loads(base64.b64decode(secret["data"]["authority.json"]))["roots"]]
 
 
+def is_at(home: MeshHome, state: str) -> bool:
+    return state in states(home)
+
+
 @pytest.mark.timeout(300)  # three terms of dead leaders
 def test_leaders_killed_at_every_step_of_a_rotation_lose_nothing(home: MeshHome, replica: Replica) -> None:
     """With the replica of all tests before, which ends here like the others; each kill is SIGKILL."""
@@ -244,17 +249,16 @@ def test_leaders_killed_at_every_step_of_a_rotation_lose_nothing(home: MeshHome,
     leader = home.leader(replicas)
     socket = f"{home.directory}/{leader.name}/controller/admin.sock"
     asyncio.run(rotate(socket))
-    for state in ("joining", "leaving"):
-        eventually(lambda: state in states(home), state, 30)  # noqa: B023
+    for state, wanted in (("joining", "leaving"), ("leaving", "issuing")):
+        eventually(partial(is_at, home, state), state, 30)
         leader = home.leader(replicas)
         leader.process.send(signal.SIGKILL)
         leader.process.wait(5)
         replicas.remove(leader)
         replicas.append(home.start(f"after-{state}"))
-        assert state in states(home), "nobody moves while somebody has not heard"
+        assert is_at(home, state), "nobody moves while somebody has not heard"
         successor = home.leader(replicas)
-        wanted = {"joining": "leaving", "leaving": "issuing"}[state]
-        eventually(lambda: move(nodes, successor, home, wanted), f"the step to {wanted}", 30)  # noqa: B023
+        eventually(partial(move, nodes, successor, home, wanted), f"the step to {wanted}", 30)
     assert states(home) == ["issuing"]
     for node in nodes:
         last = node.turn(replicas[0])
@@ -268,7 +272,7 @@ def test_leaders_killed_at_every_step_of_a_rotation_lose_nothing(home: MeshHome,
 
 def move(nodes: list[Node], replica: Replica, home: MeshHome, wanted: str) -> bool:
     for node in nodes:
-        if not works(lambda node=node: node.turn(replica)):  # type: ignore[misc]
+        if not works(partial(node.turn, replica)):
             return False
     found = states(home)
     return wanted in found if wanted == "leaving" else found == [wanted]

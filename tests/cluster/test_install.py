@@ -174,7 +174,9 @@ def test_a_host_network_pod_hears_by_an_event_why_it_is_refused_and_others_that_
 
 
 def test_check_finds_the_installation_good_and_says_what_is_not(mesh):
-    good = lambda: run("check", "--cluster", "-o", "json", cluster=mesh).stdout  # noqa: E731
+    def good() -> str:
+        return run("check", "--cluster", "-o", "json", cluster=mesh).stdout
+
     eventually(lambda: "warning" not in good(), "the Events of other tests to go with their namespaces", 60)
     assert json.loads(good())["success"], good()
     mesh.kubectl("delete", "networkpolicy", "seine-worker", "-n", HOME)

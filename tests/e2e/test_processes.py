@@ -117,8 +117,10 @@ def test_a_connection_that_a_dead_worker_held_is_not_shown_as_open_for_ever(town
         for number, pid in town.mesh.worker_pids().items():
             town.mesh.kill_worker(number)
             town.mesh.wait_replaced(number, pid)
-    open_now = lambda: town.mesh.metrics().value("seine_connections_open", source_workload="client")  # noqa: E731
-    eventually(lambda: open_now() == 0, "no connection to be counted as open")
+    eventually(
+        lambda: town.mesh.metrics().value("seine_connections_open", source_workload="client") == 0,
+        "no connection to be counted as open",
+    )
 
 
 def test_a_shells_low_limit_of_open_files_does_not_limit_agent_and_workers(town):

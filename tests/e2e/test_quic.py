@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -63,6 +64,11 @@ def quic(mesh: Mesh) -> dict[str, Any]:
     return found
 
 
+def has_workers(mesh: Mesh) -> bool:
+    """Both of them are at the QUIC process."""
+    return bool(quic(mesh)["levels"].get("workers") == 2)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with Lab("quic") as lab:
@@ -85,7 +91,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 def town(built: Town) -> Town:
     for mesh in built.nodes.mesh.values():
         mesh.heal()
-        eventually(lambda mesh=mesh: quic(mesh)["levels"].get("workers") == 2, "both workers at the QUIC process")  # type: ignore[misc]
+        eventually(partial(has_workers, mesh), "both workers at the QUIC process")
     built.nodes.wait_captured(built.client, built.server)
     built.nodes.wait_introduced()
     return built

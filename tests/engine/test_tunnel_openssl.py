@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,16 @@ def pair() -> Iterator[Pair]:
 
 def renew(client: Client, times: int) -> int:
     """The peer's keys, one after the other, and asks for ours; how often before it was cut off."""
+    destination = client.pair.destination
+
+    def done(number: int) -> bool:
+        return client.said().count("KEYUPDATE") >= number or client.process.poll() is not None
+
     for number in range(1, times + 1):
         client.type("K")
-        client.pair.destination.until(
-            lambda number=number: client.said().count("KEYUPDATE") >= number or client.process.poll() is not None  # type: ignore[misc]
-        )
-        client.pair.destination.settle()
-        if client.pair.destination.count("tls_update_flood"):
+        destination.until(partial(done, number))
+        destination.settle()
+        if destination.count("tls_update_flood"):
             return number
     return times
 

@@ -297,8 +297,9 @@ def test_who_does_not_speak_tls_is_refused(pair: Pair, words: bytes) -> None:
     client, app = pair.talk()
     with connect(pair) as sock:
         sock.sendall(words)
-        refused = lambda: pair.destination.count("tls_failed_broken") + pair.destination.count("tls_failed_version")  # noqa: E731
-        pair.destination.until(refused)
+        pair.destination.until(
+            lambda: pair.destination.count("tls_failed_broken") + pair.destination.count("tls_failed_version")
+        )
     undisturbed(pair, client, app)
 
 

@@ -151,8 +151,8 @@ def test_what_only_the_pods_own_cgroup_meets_is_seen(lab, pod, fixed):
         elsewhere = lab.cgroup / "elsewhere"
         elsewhere.mkdir()
         assert proof_of(enrolled(pod, cgroup=str(elsewhere)), fixed).outbound_v4 is True
-        vacant = lambda: "populated 0" in (elsewhere / "cgroup.events").read_text()  # noqa: E731
-        eventually(vacant, "the probe to be gone, which answers a moment before")
+        events = elsewhere / "cgroup.events"
+        eventually(lambda: "populated 0" in events.read_text(), "the probe to be gone, which answers a moment before")
         elsewhere.rmdir()
 
 

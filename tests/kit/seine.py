@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -275,11 +276,11 @@ class Mesh:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         for pid in pids:
-            eventually(lambda pid=pid: _state(pid) == "T", f"process {pid} to stop")  # type: ignore[misc]
+            eventually(partial(_is_stopped, pid), f"process {pid} to stop")
 
 
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def signal_if_alive(pid: int, number: int) -> None:

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,7 +131,7 @@ class Wire:
         for number in range(1, len(self.nodes) + 1):
             tap = f"tap{number}"
             try:
-                eventually(lambda tap=tap: ip.link_lookup(ifname=tap), f"the relay to make {tap}")  # type: ignore[misc]
+                eventually(partial(ip.link_lookup, ifname=tap), f"the relay to make {tap}")
             except TimeoutError as reason:
                 raise RuntimeError(f"{reason}\n{self._relay.output()}") from None
             _bridge(ip, f"half{number}")

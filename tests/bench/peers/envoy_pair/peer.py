@@ -7,6 +7,7 @@ sidecar. Counters: the admin interfaces' statistics; what both ends have carried
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from tests.bench.pair import FAR_PORT, Pair
 from tests.bench.peer import Mode, first_line
@@ -30,7 +31,7 @@ class EnvoyPair(Pair):
         super().start()
         for pod, port in ((self.place.client, PORT), *((app.pod, FAR_PORT) for app in self.place.apps)):
             pod.wait_listening(port, timeout=20)
-            eventually(lambda pod=pod: admin(pod, "/ready").startswith("LIVE"), "Envoy to be live", 20)  # type: ignore[misc]
+            eventually(partial(is_live, pod), "Envoy to be live", 20)
         self._rules("-A")
 
     def address(self) -> tuple[str, int]:
@@ -61,6 +62,10 @@ class EnvoyPair(Pair):
 def counted(pod: Pod) -> int:
     found = json.loads(admin(pod, f"/stats?format=json&filter=^{COUNTER}$"))["stats"]
     return int(found[0]["value"])
+
+
+def is_live(pod: Pod) -> bool:
+    return admin(pod, "/ready").startswith("LIVE")
 
 
 def admin(pod: Pod, path: str) -> str:

@@ -7,6 +7,7 @@ have carried counts, and only if there were tunnels.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from mesh.config import AgentConfig
@@ -52,7 +53,7 @@ class SeinePair(Peer):
         self.near.wait_captured(self.place.client)
         self.far.wait_captured(*self.servers)
         for mesh, count in ((self.near, len(self.servers)), (self.far, 1)):
-            eventually(lambda mesh=mesh, count=count: known(mesh) == count, "the agents to know each other's pods", 20)  # type: ignore[misc]
+            eventually(partial(knows, mesh, count), "the agents to know each other's pods", 20)
 
     def address(self) -> tuple[str, int]:
         return self.vip, self.place.app.port
@@ -91,6 +92,6 @@ class SeinePair(Peer):
         self.far.stop()
 
 
-def known(mesh: Mesh) -> int:
-    """Pods of other nodes."""
-    return sum(int(peer["workloads"]) for peer in mesh.status()["peers"])
+def knows(mesh: Mesh, pods: int) -> bool:
+    """So many of other nodes."""
+    return sum(int(peer["workloads"]) for peer in mesh.status()["peers"]) == pods
