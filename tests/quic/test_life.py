@@ -11,7 +11,7 @@ from mesh.forward.messages import SetIdentities, SetTrust
 from mesh.forward.quic import messages as say
 from mesh.forward.quic.messages import Status
 from tests.kit.pki import Authority
-from tests.kit.street import DOMAIN, Refusal, Street, spiffe, until
+from tests.kit.street import DOMAIN, Corner, Refusal, Street, spiffe, until
 from tests.quic.conftest import Run
 
 
@@ -78,6 +78,14 @@ def test_a_way_that_opens_again_is_found_while_traffic_goes_by_hbone(run: Run) -
     run(scenario())
 
 
+async def has_its_certificates(corner: Corner) -> None:
+    def told() -> bool:
+        own = corner.node._credentials.own
+        return all(name in own and own[name].chain == each.chain for name, each in corner.certificates.items())
+
+    await until(told, "the process to hear of them")
+
+
 IMPOSTORS = {
     "who has no such identity": ("name", lambda street: street.b.certificates.clear()),
     "of another authority": ("untrusted", lambda street: street.b.certificates.update(_other(street))),
@@ -106,7 +114,7 @@ def test_nothing_is_carried_to_a_node(run: Run, case: str) -> None:
             if not street.b.certificates:
                 street.b.node._credentials.know((), gone)
             street.b.tell_identities()
-            await asyncio.sleep(0.05)
+            await has_its_certificates(street.b)
             await by_hbone(street)
             assert street.b.arrivals == []
             ours, theirs = street.a.counts, street.b.counts
@@ -122,7 +130,7 @@ def test_who_is_not_the_expected_one_is_refused(run: Run) -> None:
             # It answers to the name, and shows what it has.
             street.b.certificates[other] = street.authority.issue(street.b.identity)
             street.b.tell_identities()
-            await asyncio.sleep(0.05)
+            await has_its_certificates(street.b)
             assert "identity" in await by_hbone(street, target=other)
             assert street.a.counts["handshakes_failed/identity"] == 1
 
@@ -228,6 +236,17 @@ def test_who_is_denied_loses_its_live_connections_and_nobody_else_does(run: Run)
     run(scenario())
 
 
+async def only_finishes(street: Street, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The tunnel between them: what is under way in it goes on, and nothing new begins."""
+    assert street.a.node.parts
+    (tunnel,) = street.a.node.parts.endpoint.tunnels
+    await until(lambda: tunnel.leaving, "the client to know")
+    writer.write(b"under way")
+    assert await reader.readexactly(9) == b"under way"
+    await by_hbone(street)
+    writer.close()
+
+
 @pytest.mark.parametrize("side", ["a", "b"])
 def test_a_root_that_is_believed_no_more_ends_nothing_that_stands_and_begins_nothing_new(run: Run, side: str) -> None:
     """As for HBONE: what is under way was judged when it began."""
@@ -238,13 +257,7 @@ def test_a_root_that_is_believed_no_more_ends_nothing_that_stands_and_begins_not
             corner = getattr(street, side)
             corner.tell(SetTrust(domain=DOMAIN, roots=(Authority("another").root.der,)))
             await until(lambda: corner.counts.get("connections_left/distrusted"), "it to be judged")
-            assert street.a.node.parts
-            (tunnel,) = street.a.node.parts.endpoint.tunnels
-            await until(lambda: tunnel.leaving, "the client to know")
-            writer.write(b"under way")
-            assert await reader.readexactly(9) == b"under way"
-            await by_hbone(street)
-            writer.close()
+            await only_finishes(street, reader, writer)
             await until(lambda: street.a.node._levels()["connections"] == 0, "it to end with its last stream")
 
     run(scenario())
@@ -255,13 +268,7 @@ def test_an_identity_that_left_the_node_takes_nothing_new_and_what_stands_goes_o
         async with Street() as street:
             reader, writer = await street.a.call(street.b)
             street.b.tell(SetIdentities(known=(), gone=(street.b.identity,)))
-            assert street.a.node.parts
-            (tunnel,) = street.a.node.parts.endpoint.tunnels
-            await until(lambda: tunnel.leaving, "GOAWAY to arrive")
-            writer.write(b"under way")
-            assert await reader.readexactly(9) == b"under way"
-            await by_hbone(street)
-            writer.close()
+            await only_finishes(street, reader, writer)
 
     run(scenario())
 
@@ -276,7 +283,7 @@ def test_a_new_root_beside_the_old_one_disturbs_nothing(run: Run) -> None:
                 corner.tell(SetTrust(domain=DOMAIN, roots=corner.roots))
             street.a.certificates[street.a.identity] = new.issue(street.a.identity)
             street.a.tell_identities()
-            await asyncio.sleep(0.05)
+            await has_its_certificates(street.a)
             writer.write(b"goes on")
             assert await reader.readexactly(7) == b"goes on"
             friend = spiffe("friend")  # a connection that must be made anew, between one root and the other

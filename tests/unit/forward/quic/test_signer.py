@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 
 from mesh.forward.quic.signer import WAITING_MAX, Signer
 from mesh.identity import certificate
@@ -69,11 +70,13 @@ def test_who_asked_without_a_signer_or_one_that_ended_waits_for_the_next() -> No
             signer.sign(WEB, CONTENT, heard.append)
             closed.close()
         own.close()
-        await asyncio.sleep(0.01)  # its end is noticed
-        own.__init__()  # type: ignore[misc]
-        own.know(KNOWN)
-        signer.meet(own.open())
-        await until(heard, 2, own)
+        async with asyncio.timeout(2):
+            while signer._sock is not None:  # its end is noticed
+                await asyncio.sleep(0.001)
+        with closing(OwnSigner()) as successor:
+            successor.know(KNOWN)
+            signer.meet(successor.open())
+            await until(heard, 2, successor)
         assert all(heard)
 
     play(scenario)
