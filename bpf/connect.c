@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * connect(): an enrolled pod's TCP connection to an address we know goes to the listener inside the pod.
- * Attached to the cgroup root. Rules, in this order: not ours to judge (no TCP, no enrolled pod); our own sockets
- * pass; what cannot or shall not be captured goes direct and is counted by reason; a Service without endpoints is
- * refused; without a living worker the pod's fail mode decides, but whoever is reached by tunnel is never reached
- * without. Bias: what is not known is left alone, unless it may be what had no room in the table.
+ * Attached to the cgroup root. Rules, in this order: not ours to judge (no TCP, no enrolled pod), but kubelet's
+ * sockets are marked; our own sockets pass; what cannot or shall not be captured goes direct and is counted by reason;
+ * a Service without endpoints is refused; without a living worker the pod's fail mode decides, but whoever is reached
+ * by tunnel is never reached without. Bias: what is not known is left alone, unless it may be what had no room in the
+ * table.
  */
 #include "common.h"
 

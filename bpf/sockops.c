@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * TCP events, on the cgroup root: carries notes, and lets sockets into the short-cut.
+ * TCP events, on the cgroup root: carries notes, writes down kubelet's connections, lets sockets into the short-cut.
  *
  * Notes go from a client's socket to the socket that its connection is accepted as, in the same namespace. A note is
  * published before the SYN leaves and taken when the handshake ends, which is before accept() can return the socket.

@@ -37,8 +37,8 @@ SOURCES = (
     *("exchange", "request", "response", "relay", "reply"),
     *("http1", "http1_field", "http1_names", "http1_target", "http1_omit", "http1_chunked"),
 )
-# A compiler newer than ours may warn of more: no reason not to build for users. The tests build with -Werror.
 SIGNER_SOURCES = ("signer",)
+# A compiler newer than ours may warn of more: no reason not to build for users. The tests build with -Werror.
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-fvisibility=hidden")
 
 

@@ -54,7 +54,7 @@ struct engine_config {
     uint32_t budget;             /* epoll events handled in one pump */
     uint32_t stock_target;       /* sockets to hold per pod and family */
     uint32_t stock_low;          /* ask for more at this level; grows with the target, which grows when it runs empty */
-    uint32_t stock_wait_ms;      /* for a socket of the stock; then the client is reset */
+    uint32_t stock_wait_ms;      /* for a socket of the stock; then another endpoint is tried */
     uint32_t connect_timeout_ms;
     uint32_t detect_timeout_ms;  /* client bytes on a port declared HTTP; then it is opaque */
     uint32_t detect_hold_ms;     /* an ambiguous prefix elsewhere; then it is opaque */

@@ -1,5 +1,5 @@
 /* The stock: unconnected sockets made in a pod's namespace by the agent, so that dialling needs nobody's help, and
- * what a worker lives on while the agent is away. Who finds it empty waits its turn until the connect timeout. */
+ * what a worker lives on while the agent is away. Who finds it empty waits its turn, `stock_wait_ms` at most. */
 #include <errno.h>
 #include <unistd.h>
 
