@@ -14,7 +14,7 @@ import socket
 import struct
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 HEAD = struct.Struct("<IB")
 DESCRIPTORS_MAX = 250  # the kernel allows 253 per message (SCM_MAX_FD)
@@ -82,7 +82,7 @@ class Channel:
             for fd in descriptors:
                 copies.append(os.dup(fd))
         except OSError as error:
-            _close_all(copies)
+            close_all(copies)
             self.close()
             raise ChannelClosed(f"a message that must wait finds no descriptor: {error.strerror}") from None
         self._outgoing.append((frame, copies))
@@ -97,7 +97,7 @@ class Channel:
                 if not sent:
                     return
                 self._outgoing.popleft()
-                _close_all(descriptors)
+                close_all(descriptors)
                 self._outgoing_bytes -= sent
                 if sent < len(frame):
                     self._outgoing.appendleft((frame[sent:], []))
@@ -167,13 +167,13 @@ class Channel:
         self._watch_writable(False)
         self._readable.set()
         for _, descriptors in self._outgoing:
-            _close_all(descriptors)
+            close_all(descriptors)
         self._outgoing.clear()
-        _close_all(self._descriptors)
+        close_all(self._descriptors)
         self._descriptors.clear()
         self._sock.close()
 
 
-def _close_all(descriptors: list[int] | deque[int]) -> None:
+def close_all(descriptors: Iterable[int]) -> None:
     for fd in descriptors:
         os.close(fd)

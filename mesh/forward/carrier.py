@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from itertools import count as counter
 
-from mesh.aio.channel import Channel, ChannelClosed
+from mesh.aio.channel import Channel, ChannelClosed, close_all
 from mesh.forward import messages as say
 from mesh.forward.engine import (
     Arrived,
@@ -143,7 +143,7 @@ class Carrier:
             self._tell_levels()
         self._engine.beat_in(heartbeat)  # the same map for every agent of a version; another's may be another
         self._engine.set_limits(message.limits)
-        _close_all(descriptors)  # the engine has them mapped
+        close_all(descriptors)  # the engine has them mapped
 
     def _add_pod(self, message: say.AddPod, listeners: list[int]) -> None:
         slot = message.slot
@@ -164,7 +164,7 @@ class Carrier:
             message.principal,
         )
         if known is not None:
-            _close_all(listeners)
+            close_all(listeners)
             return
         self.engine.set_policies(slot, self._policies.get(slot))
         self._pods[slot] = (message.cookie, listeners)
@@ -241,7 +241,7 @@ class Carrier:
         if message.slot in self._pods:
             self.engine.add_sockets(message.slot, message.family, descriptors)
         else:
-            _close_all(descriptors)
+            close_all(descriptors)
 
     # --- events
 
@@ -267,7 +267,7 @@ class Carrier:
     def _ask_quic(self, need: NeedCarrier) -> None:
         def opened(status: int, reason: str, fd: int) -> None:
             if self._engine is None:
-                _close_all([fd] if fd >= 0 else [])
+                close_all([fd] if fd >= 0 else [])
                 return
             self._engine.carried(need.connection, need.job, fd, status)
             self._react()
@@ -381,8 +381,3 @@ def sentence_of(refused: TunnelRefused) -> str:
 
 def _no_quic(opening: Opening, opened: Opened) -> None:
     opened(Status.BY_HBONE, "this worker has no way to the QUIC process", -1)
-
-
-def _close_all(descriptors: list[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)

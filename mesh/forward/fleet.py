@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from mesh.aio.channel import Channel, ChannelClosed
+from mesh.aio.channel import Channel, ChannelClosed, close_all
 from mesh.aio.difference import difference
 from mesh.forward import messages as say
 from mesh.model import Authorization, Plan, Ruling, Source
@@ -102,7 +102,7 @@ class Fleet:
     def remove_pod(self, slot: int, close_connections: bool) -> None:
         pod = self.pods.pop(slot)
         self._tell(say.RemovePod(slot=slot, close_connections=close_connections))
-        _close_all(pod.listeners)
+        close_all(pod.listeners)
 
     def set_plans(self, plans: Mapping[PlanKey, Plan]) -> None:
         """Tell every worker the difference to what they were told. Whoever gives them does not change them later."""
@@ -185,7 +185,7 @@ class Fleet:
         if isinstance(have, say.HavePod) and have.slot not in self.inherited and not self._complete:
             self.inherited[have.slot] = (have.cookie, listeners)
         else:
-            _close_all(listeners)
+            close_all(listeners)
 
     def _join(self, hello: say.Hello, channel: Channel, stats_of: Callable[[int], int], pid: int) -> Member:
         member = Member(hello.worker, pid or hello.pid, channel)
@@ -219,7 +219,7 @@ class Fleet:
         for member in self.members.values():
             member.early.clear()
         for _, listeners in self.inherited.values():
-            _close_all(listeners)
+            close_all(listeners)
         self.inherited.clear()
         for member in self.members.values():
             member.say(say.Synced())
@@ -265,7 +265,7 @@ class Fleet:
             member.say(say.Sockets(slot=need.slot, family=need.family, error=str(error)))
             return
         member.say(say.Sockets(slot=need.slot, family=need.family), made)
-        _close_all(made)
+        close_all(made)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -281,8 +281,3 @@ async def _receive(channel: Channel) -> tuple[say.FromWorker, list[int]]:
 def _of_plans(plans: tuple[Plan, ...]) -> Iterator[say.SetPlans]:
     for start in range(0, len(plans), PLANS_PER_MESSAGE):
         yield say.SetPlans(plans=plans[start : start + PLANS_PER_MESSAGE])
-
-
-def _close_all(descriptors: list[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)

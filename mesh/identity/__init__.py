@@ -13,6 +13,7 @@ A node's certificates:
 keeper   asks for them, renews them, tells who needs them
 holding  what is held at one moment, and what of it is due; pure
 renewal  when a certificate is asked for; pure
+issued   names of who had one, for the agent's successor
 
 The authority:
 

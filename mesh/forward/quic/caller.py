@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from mesh.aio.channel import Channel, ChannelClosed
+from mesh.aio.channel import Channel, ChannelClosed, close_all
 from mesh.forward.messages import Message
 from mesh.forward.quic import messages as say
 from mesh.forward.quic.messages import Opening, Status
@@ -60,8 +60,7 @@ class Caller:
         try:
             channel.send(say.encode(say.Serve(worker=self._worker)))
             while True:
-                payload, descriptors = await channel.receive()
-                self._obey(say.decode_from_door(payload), descriptors)
+                self._obey(*await channel.receive())
         except (ChannelClosed, msgspec.DecodeError) as end:
             log.info("the QUIC process is away (%s); connections to other nodes go by HBONE", end)
         finally:
@@ -71,8 +70,15 @@ class Caller:
             for done in asked.values():
                 done(Status.BY_HBONE, "the QUIC process ended", -1)
 
-    def _obey(self, message: say.FromDoor, descriptors: list[int]) -> None:
-        fd = descriptors[0] if descriptors else -1
+    def _obey(self, payload: bytes, descriptors: list[int]) -> None:
+        """One descriptor at most belongs to a message; whatever else was sent is not kept."""
+        fd = descriptors.pop(0) if descriptors else -1
+        close_all(descriptors)
+        try:
+            message = say.decode_from_door(payload)
+        except msgspec.DecodeError:
+            close_all([fd] if fd >= 0 else [])
+            raise
         match message:
             case say.Opened(job=job, status=status, reason=reason):
                 done = self._asked.pop(job, None)

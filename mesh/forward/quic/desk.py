@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from mesh.aio.channel import Channel, ChannelClosed
+from mesh.aio.channel import Channel, ChannelClosed, close_all
 from mesh.config import TUNNEL_PORT
 from mesh.forward import programs
 from mesh.forward.fleet import OpenSigner
@@ -147,7 +147,7 @@ class Desk(Charge):
             member = self._join(hello, channel, pid, descriptors)
             while True:
                 message, descriptors = await _receive(channel)
-                _close_all(descriptors)
+                close_all(descriptors)
                 self._answer(member, message)
         except (ChannelClosed, msgspec.DecodeError) as end:
             log.info("the QUIC process left: %s", end)
@@ -195,7 +195,7 @@ class Desk(Charge):
                     self._udp.close()
                 self._udp = udp
             return []
-        _close_all(descriptors)
+        close_all(descriptors)
         if self._udp is None:
             self._udp = self._open_udp(TUNNEL_PORT)
         return [self._udp, self._open_door()]
@@ -248,8 +248,3 @@ class Desk(Charge):
 async def _receive(channel: Channel) -> tuple[say.FromQuic, list[int]]:
     payload, descriptors = await channel.receive()
     return say.decode_from_quic(payload), descriptors
-
-
-def _close_all(descriptors: list[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
